@@ -1,0 +1,1 @@
+"""Robot episodes: one type, readers for the layouts that exist, one writer."""
