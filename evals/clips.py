@@ -55,7 +55,7 @@ def write_strip(path: Path | str, rows: Sequence[tuple[str, Frames]], *, columns
     assert encoded
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_bytes(data.tobytes())
-    os.replace(partial, path)
+    partial.replace(path)
     return path
 
 

@@ -47,7 +47,7 @@ class Clip:
 
 
 def write_recording(path: Path | str, clips: Sequence[Clip], *, name: str = "wfm-sim", camera: str = "front") -> Path:
-    """Write clips one after another into a self-contained .rrd with its blueprint; the file appears whole or not at all.
+    """Write clips one after another into one .rrd with its blueprint; the file appears whole or not at all.
 
     Raises:
         UserError: rerun-sdk is not installed, or there are no clips.
@@ -69,7 +69,7 @@ def write_recording(path: Path | str, clips: Sequence[Clip], *, name: str = "wfm
             first += max(len(clip.imagined), 0 if clip.real is None else len(clip.real))
         recording.flush()
         recording.disconnect()
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     return path

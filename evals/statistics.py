@@ -69,7 +69,7 @@ def wilson(successes: int, n: int) -> Estimate:
 
 
 def bootstrap_mean(values: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
-    """The mean of independent values [N] with its BCa bootstrap interval (Efron 1987); non-finite values are refused."""
+    """The mean of independent finite values [N] with its BCa bootstrap interval (Efron 1987)."""
     data = np.asarray(values, dtype=np.float64).ravel()
     if data.size == 0:
         return Estimate.none("no values")
