@@ -37,9 +37,9 @@ class Located:
 
 @dataclass(frozen=True)
 class Appearance:
-    """What an object looks like, in weighted Lab: its colour, the colours of the rest, its first visible area (px)."""
+    """What an object looks like, in weighted Lab: its lit and shaded colours, the rest of the scene, its first area."""
 
-    colour: Floats  # [3]
+    colours: Floats  # [J, 3]
     others: Floats = field(default_factory=lambda: np.empty((0, 3)))  # [K, 3]
     area: float | None = None
 
@@ -68,8 +68,8 @@ def appearances(frame: NDArray[np.uint8], objects: Sequence[tuple[float, float, 
     distance = [np.hypot(columns - x, rows - y) for x, y, _ in objects]
     colours: list[Floats | None] = []
     for (_, _, area), radius, away in zip(objects, radii, distance, strict=True):
-        core = away <= max(0.6 * radius, 0.75)
-        colours.append(np.median(image[core], axis=0) if area > 0 and core.any() else None)
+        core = away <= max(0.85 * radius, 0.75)
+        colours.append(_shades(image[core]) if area > 0 and core.any() else None)
     outside = np.ones(frame.shape[:2], dtype=bool)
     for radius, away in zip(radii, distance, strict=True):
         outside &= away > 1.7 * radius
@@ -79,9 +79,8 @@ def appearances(frame: NDArray[np.uint8], objects: Sequence[tuple[float, float, 
         if colour is None:
             found.append(None)
             continue
-        others = [c for i, c in enumerate(colours) if i != index and c is not None]
-        rest = np.concatenate([scene, np.array(others).reshape(-1, 3)])
-        rest = rest[np.linalg.norm(rest - colour, axis=1) > MIN_CONTRAST]
+        rest = np.concatenate([scene, *(c for i, c in enumerate(colours) if i != index and c is not None)])
+        rest = rest[_nearest(rest, colour) > MIN_CONTRAST]
         found.append(Appearance(colour, rest, objects[index][2]))
     return found
 
@@ -98,13 +97,13 @@ def locate(frame: NDArray[np.uint8], look: Appearance | ArrayLike) -> Located | 
 def locate_all(frame: NDArray[np.uint8], looks: Sequence[Appearance | ArrayLike | None]) -> list[Located | None]:
     """`locate` for several objects of one frame; None in, None out."""
     image = lab(frame)
-    known = [a if a is None or isinstance(a, Appearance) else Appearance(lab(a)) for a in looks]
+    known = [a if a is None or isinstance(a, Appearance) else Appearance(lab(a)[None]) for a in looks]
     return [None if a is None else _locate(image, a) for a in known]
 
 
 def _locate(image: Floats, look: Appearance) -> Located | None:
     share = _share(image, look)
-    count, labels, stats, centroids = cv2.connectedComponentsWithStats((share > 0.5).astype(np.uint8), connectivity=8)
+    count, labels, _, centroids = cv2.connectedComponentsWithStats((share > 0.5).astype(np.uint8), connectivity=8)
     if count < 2:
         return None
     mass = np.bincount(labels.ravel(), weights=share.ravel(), minlength=count)
@@ -122,14 +121,24 @@ def _locate(image: Floats, look: Appearance) -> Located | None:
 
 
 def _share(image: Floats, look: Appearance) -> Floats:
-    to_object = np.linalg.norm(image - look.colour, axis=-1)
-    if len(look.others):
-        squared = np.square(image[..., None, :] - look.others).sum(-1)
-        to_rest = np.sqrt(squared.min(-1))
-    else:
-        to_rest = np.full(to_object.shape, MAX_DISTANCE / 2)
+    to_object = _nearest(image, look.colours)
+    to_rest = _nearest(image, look.others) if len(look.others) else np.full(to_object.shape, MAX_DISTANCE / 2)
     share = to_rest / np.maximum(to_object + to_rest, 1e-9)
     return np.where(to_object > MAX_DISTANCE, 0.0, share)
+
+
+def _nearest(colours: Floats, among: Floats) -> Floats:
+    """Distance of each colour [..., 3] to the nearest of `among` [K, 3]."""
+    return np.sqrt(np.square(colours[..., None, :] - among).sum(-1).min(-1))
+
+
+def _shades(pixels: Floats) -> Floats:
+    """An object's colours, from its shaded to its lit face: [J, 3] out of pixels [N, 3], strays left out."""
+    middle = np.median(pixels, axis=0)
+    pixels = pixels[np.linalg.norm(pixels - middle, axis=1) < MAX_DISTANCE / 2]
+    if len(pixels) < 6:
+        return middle[None]
+    return pixels[np.argsort(pixels[:, 0])[(np.array([0.15, 0.5, 0.85]) * (len(pixels) - 1)).round().astype(int)]]
 
 
 def _palette(pixels: Floats) -> Floats:

@@ -8,7 +8,7 @@ RED, BLUE, WOOD, BLACK = (200, 40, 35), (40, 70, 190), (170, 125, 80), (25, 25, 
 
 
 def scene(red: tuple[float, float], blue: tuple[float, float], light: float = 1.0, finger: bool = False) -> tuple:
-    """A rendered stand-in at 64 px, anti-aliased by 8x super-sampling: frame and the true (x, y, area) of both blocks."""
+    """A rendered stand-in at 64 px, 8x super-sampled: frame and the true (x, y, area) of both blocks."""
     scale, size = 8, 64
     rng = np.random.default_rng(0)
     big = np.empty((size * scale, size * scale, 3), np.float32)
@@ -29,7 +29,7 @@ def scene(red: tuple[float, float], blue: tuple[float, float], light: float = 1.
     truth = []
     for index in (1, 2):
         mask = owner == index
-        centre = [(v[mask].mean() + 0.5) / scale - 0.5 for v in (columns, rows)]
+        centre = [(v[mask].sum() / max(mask.sum(), 1) + 0.5) / scale - 0.5 for v in (columns, rows)]
         truth.append((*centre, mask.sum() / scale**2))
     return frame, truth
 
@@ -55,7 +55,7 @@ def test_a_blurred_block_is_found_and_a_faded_one_is_lost() -> None:
     assert blurred is not None and np.hypot(blurred.x - truth[0][0], blurred.y - truth[0][1]) < 0.8
     empty, _ = scene((45.0, 30.0), (45.0, 30.0))  # the red block is hidden under the blue one
     assert locate(empty, red) is None
-    faint = (0.3 * moved.astype(float) + 0.7 * empty.astype(float)).astype(np.uint8)
+    faint = (0.2 * moved.astype(float) + 0.8 * empty.astype(float)).astype(np.uint8)
     assert locate(faint, red) is None
     strong = (0.75 * moved.astype(float) + 0.25 * empty.astype(float)).astype(np.uint8)
     assert locate(strong, red) is not None
