@@ -1,0 +1,61 @@
+# One command on a fresh machine does all set-up: a virtual environment in .venv, the pinned dependencies, the package.
+#   make demo    a learned simulator, five policies, one report (runs/demo/report.html)
+#   make test    the whole test suite            make test PYTEST_ARGS="tests/data -x"
+#   make lint    ruff and mypy                   make clean    remove .venv and caches
+# Choose another interpreter with `make test PYTHON=python3.12`.
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+ROOMS := envs evals policies training assets
+
+export MUJOCO_GL ?= egl
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: setup demo test lint format typings clean
+
+setup: $(INSTALLED)
+
+# torch from PyPI brings gigabytes of CUDA libraries on Linux. Where there is no NVIDIA driver and the CPU wheels can
+# be reached, they are taken first; the constraint accepts either.
+CPU_TORCH := https://download.pytorch.org/whl/cpu
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, $(PYTHON) is %d.%d; try make PYTHON=python3.11" % sys.version_info[:2])'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	    echo "error: $(PYTHON) cannot create a virtual environment; install its venv module (Debian: python3-venv)" >&2; exit 1; }
+	@if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 \
+	    && ! $(PY) -c 'import torch' 2>/dev/null \
+	    && $(PY) -c 'import urllib.request as u; u.urlopen("$(CPU_TORCH)/torch/", timeout=5).read(1)' 2>/dev/null; then \
+	    echo "installing the CPU build of torch"; \
+	    $(PY) -m pip install -q -c constraints.txt --extra-index-url $(CPU_TORCH) torch || true; fi
+	@echo "installing wfm-sim and what it needs into $(VENV) (minutes the first time)"
+	@$(PY) -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(VENV)/bin/wfm-sim demo
+
+test: $(INSTALLED)
+	@$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED) typings
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: $(INSTALLED)
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+# What a type checker cannot work out for itself: wfm_sim as it looks when installed, core and rooms in one folder.
+typings:
+	@mkdir -p typings/wfm_sim
+	@find typings/wfm_sim -type l -delete
+	@for part in wfm_sim/*.py wfm_sim/py.typed wfm_sim/*/ $(ROOMS); do \
+	    case $$part in *__pycache__*) ;; *) ln -sfn ../../$${part%/} typings/wfm_sim/$$(basename $$part);; esac; done
+
+clean:
+	rm -rf $(VENV) typings build dist .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
