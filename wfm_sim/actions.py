@@ -12,10 +12,13 @@ A pose (`agent_pos`) is 7 numbers: x, y, z [m] in the robot's base frame, roll, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
+
+from wfm_sim.errors import UserError
 
 ACTION_DIM = 7
 RATE_HZ = 5.0
@@ -55,3 +58,125 @@ def apply_action(pose: ArrayLike, action: ArrayLike, workspace: Workspace | None
     if workspace is not None:
         moved[:, :6] = np.clip(moved[:, :6], workspace.low, workspace.high)
     return moved.reshape(pose.shape)
+
+
+@dataclass(frozen=True)
+class ActionConvention:
+    """How somebody writes a 7-dim end-effector action down.
+
+    Attributes:
+        name: For error messages.
+        frame: 'gripper': the displacement seen from the previous gripper frame, R_t^T (p_t+1 - p_t) and
+            euler(R_t^T R_t+1). 'base': the difference of the pose's own numbers, p_t+1 - p_t and rpy_t+1 - rpy_t.
+        translation_scale: Stored number = metres * translation_scale.
+        rotation_scale: Stored number = radians * rotation_scale.
+        gripper: '1=open' (0 = closed), '1=closed' (0 = open) or '-1=open' (+1 = closed).
+        rate_hz: Actions per second.
+    """
+
+    name: str
+    frame: Literal["gripper", "base"]
+    translation_scale: float
+    rotation_scale: float
+    gripper: Literal["1=open", "1=closed", "-1=open"]
+    rate_hz: float
+
+
+CANONICAL = ActionConvention("canonical", "gripper", 1.0, 1.0, "1=open", RATE_HZ)
+# Cosmos Predict2/2.5 and IRASim on Bridge: all but the gripper times 20, the gripper as measured at the next frame.
+COSMOS_BRIDGE = ActionConvention("Cosmos Bridge", "gripper", 20.0, 20.0, "1=closed", 5.0)
+# WorldGym: Bridge's clipping range +-0.05 m, +-0.25 rad mapped to +-1.75, +-1.4.
+WORLDGYM = ActionConvention("WorldGym", "base", 1.75 / 0.05, 1.4 / 0.25, "-1=open", 5.0)
+# The RLDS/TFDS bridge_dataset.
+RLDS_BRIDGE = ActionConvention("RLDS Bridge", "base", 1.0, 1.0, "1=open", 5.0)
+
+# Stored gripper = offset + slope * (1 = open .. 0 = closed).
+_GRIPPER = {"1=open": (0.0, 1.0), "1=closed": (1.0, -1.0), "-1=open": (1.0, -2.0)}
+
+
+def convert(
+    actions: ArrayLike, src: ActionConvention, dst: ActionConvention, states: ArrayLike | None = None
+) -> NDArray[np.float32]:
+    """Rewrite actions from one convention in another.
+
+    Args:
+        actions: [..., 7] in convention `src`.
+        src: What they are written in.
+        dst: What they are wanted in.
+        states: [..., >=6] poses (x, y, z, roll, pitch, yaw) that the actions start from. Needed only between a
+            gripper-frame and a base-frame convention.
+
+    Returns:
+        float32 [..., 7] in convention `dst`.
+
+    Raises:
+        UserError: wrong shape, different rates, or `states` needed and not given or of another length.
+    """
+    written = np.asarray(actions, dtype=np.float64)
+    if written.ndim < 1 or written.shape[-1] != ACTION_DIM:
+        raise UserError(f"actions have shape {list(written.shape)}, expected [..., {ACTION_DIM}]")
+    if src.rate_hz != dst.rate_hz:
+        raise UserError(
+            f"{src.name} actions come at {src.rate_hz} Hz, {dst.name} wants {dst.rate_hz} Hz: resample first"
+        )
+    flat = written.reshape(-1, ACTION_DIM)
+    translation, rotation = flat[:, :3] / src.translation_scale, flat[:, 3:6] / src.rotation_scale
+    if src.frame != dst.frame:
+        pose = _starting_poses(states, written.shape[:-1], src, dst)
+        if dst.frame == "gripper":
+            translation, rotation = _base_to_gripper(translation, rotation, pose)
+        else:
+            translation, rotation = _gripper_to_base(translation, rotation, pose)
+    offset, slope = _GRIPPER[src.gripper]
+    opening = (flat[:, 6:] - offset) / slope
+    offset, slope = _GRIPPER[dst.gripper]
+    columns = (translation * dst.translation_scale, rotation * dst.rotation_scale, offset + slope * opening)
+    return np.concatenate(columns, axis=-1).reshape(written.shape).astype(np.float32)
+
+
+def actions_from_states(states: ArrayLike, gripper: ArrayLike | None = None) -> NDArray[np.float32]:
+    """Canonical actions that lead from each pose to the next, as Cosmos and IRASim derive them from Bridge states.
+
+    Args:
+        states: [T, 7] poses with gripper (1 = open), T >= 1.
+        gripper: [T-1] gripper commands, 1 = open. None takes the gripper of the pose arrived at.
+
+    Returns:
+        float32 [T-1, 7].
+    """
+    poses = np.asarray(states, dtype=np.float64)
+    here, there = poses[:-1], poses[1:]
+    command = there[:, 6] if gripper is None else np.asarray(gripper, dtype=np.float64)
+    translation, rotation = _base_to_gripper(there[:, :3] - here[:, :3], there[:, 3:6] - here[:, 3:6], here)
+    opening = np.clip(command, 0.0, 1.0)[:, None]
+    return np.concatenate([translation, rotation, opening], axis=-1).astype(np.float32)
+
+
+def _starting_poses(
+    states: ArrayLike | None, leading: tuple[int, ...], src: ActionConvention, dst: ActionConvention
+) -> NDArray[np.float64]:
+    if states is None:
+        raise UserError(
+            f"converting {src.name} actions ({src.frame} frame) to {dst.name} ({dst.frame} frame) needs states"
+        )
+    poses = np.asarray(states, dtype=np.float64)
+    if poses.shape[:-1] != leading or poses.shape[-1] < 6:
+        raise UserError(f"states have shape {list(poses.shape)}, expected {[*leading, '>=6']}: one pose per action")
+    return poses.reshape(-1, poses.shape[-1])
+
+
+def _base_to_gripper(
+    translation: NDArray[np.float64], rotation: NDArray[np.float64], pose: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    here = Rotation.from_euler("xyz", pose[:, 3:6])
+    there = Rotation.from_euler("xyz", pose[:, 3:6] + rotation)
+    return here.inv().apply(translation), (here.inv() * there).as_euler("xyz")
+
+
+def _gripper_to_base(
+    translation: NDArray[np.float64], rotation: NDArray[np.float64], pose: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    here = Rotation.from_euler("xyz", pose[:, 3:6])
+    there = (here * Rotation.from_euler("xyz", rotation)).as_euler("xyz")
+    turned = there - pose[:, 3:6]
+    return here.apply(translation), (turned + np.pi) % (2 * np.pi) - np.pi

@@ -1,0 +1,66 @@
+"""Files that are either whole or absent, and JSON whose faults are told in one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wfm_sim.errors import UserError
+
+_TEMPORARY = ".partial-"
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`; it becomes `path` when the block ends well, and is removed when it does not.
+
+    A killed process leaves at most the temporary file, which `remove_partial_files` finds.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def remove_partial_files(folder: str | Path) -> int:
+    """Delete what killed writers left anywhere under `folder`; no writer may be at work there. Returns how many."""
+    found = list(Path(folder).rglob(f"{_TEMPORARY}*"))
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write `content` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The JSON object in a file. UserError when it is missing, broken or not an object."""
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def field(content: Mapping[str, Any], name: str, path: str | Path) -> Any:
+    """`content[name]`, or a UserError that names the file and the missing field."""
+    if name not in content:
+        raise UserError(f"{path}: missing field {name!r} (found: {', '.join(content) or 'none'})")
+    return content[name]
