@@ -68,7 +68,7 @@ def appearances(frame: NDArray[np.uint8], objects: Sequence[tuple[float, float, 
     distance = [np.hypot(columns - x, rows - y) for x, y, _ in objects]
     colours: list[Floats | None] = []
     for (_, _, area), radius, away in zip(objects, radii, distance, strict=True):
-        core = away <= max(0.85 * radius, 0.75)
+        core = away <= max(radius, 0.75)
         colours.append(_shades(image[core]) if area > 0 and core.any() else None)
     outside = np.ones(frame.shape[:2], dtype=bool)
     for radius, away in zip(radii, distance, strict=True):
@@ -129,7 +129,8 @@ def _share(image: Floats, look: Appearance) -> Floats:
 
 def _nearest(colours: Floats, among: Floats) -> Floats:
     """Distance of each colour [..., 3] to the nearest of `among` [K, 3]."""
-    return np.sqrt(np.square(colours[..., None, :] - among).sum(-1).min(-1))
+    squared = np.square(colours).sum(-1)[..., None] - 2 * colours @ among.T + np.square(among).sum(-1)
+    return np.sqrt(np.maximum(squared.min(-1), 0))
 
 
 def _shades(pixels: Floats) -> Floats:
@@ -138,7 +139,7 @@ def _shades(pixels: Floats) -> Floats:
     pixels = pixels[np.linalg.norm(pixels - middle, axis=1) < MAX_DISTANCE / 2]
     if len(pixels) < 6:
         return middle[None]
-    return pixels[np.argsort(pixels[:, 0])[(np.array([0.15, 0.5, 0.85]) * (len(pixels) - 1)).round().astype(int)]]
+    return pixels[np.argsort(pixels[:, 0])[(np.array([0.1, 0.5, 0.9]) * (len(pixels) - 1)).round().astype(int)]]
 
 
 def _palette(pixels: Floats) -> Floats:
