@@ -1,0 +1,240 @@
+"""The causal simulator: tokenizer + DiT + rolling KV cache, behind the WorldModel contract.
+
+One latent frame is imagined per step, in a few denoising steps, as in the interactive Predict2.5 release
+(self-forcing, arXiv 2506.08009; the frame-by-frame loop of Predict2.5's action model). Two flags describe how a network
+is to be read:
+
+- `prediction="velocity"` (published): the network gives v = noise - x of x_t = (1 - t) x + t noise.
+  `prediction="residual"` (nano): it gives x minus the previous latent frame, which it also gets as extra channels, so
+  that one evaluation moves what moves and leaves the rest alone.
+- `clean_pass` (published): after the last denoising step the clean frame is run once more at t = 0 to fill the cache.
+  Nano models, which see the clean previous frame in their input, cache the last denoising pass itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wfm_sim.actions import ACTION_HIGH, ACTION_LOW, RATE_HZ, UNITS
+from wfm_sim.errors import UserError
+from wfm_sim.models.dit import DiT, DiTConfig
+from wfm_sim.models.kv_cache import KVCache
+from wfm_sim.models.tokenizer import Tokenizer, TokenizerConfig
+from wfm_sim.world_model import WorldModelSpec
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """A whole simulator.
+
+    Attributes:
+        times: Flow times of the denoising steps, first 1.0, descending; each step predicts the clean frame and the next
+            one starts from it re-noised to the next time.
+        window: Past latent frames in the rolling cache.
+        action_scale: Canonical actions times this are what the network sees; Cosmos multiplies metres and radians by 20.
+            The gripper is given as 0 = open .. 1 = closed (Cosmos' continuous_gripper_state).
+    """
+
+    name: str
+    frame_size: tuple[int, int]
+    tokenizer: TokenizerConfig
+    dit: DiTConfig
+    fps: float = RATE_HZ
+    window: int = 8
+    times: tuple[float, ...] = (1.0,)
+    prediction: Literal["velocity", "residual"] = "residual"
+    clean_pass: bool = False
+    action_scale: float = 20.0
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        s = self.tokenizer.spatial_compression
+        return self.tokenizer.latent_channels, self.frame_size[0] // s, self.frame_size[1] // s
+
+    @property
+    def tokens(self) -> int:
+        _, h, w = self.latent_shape
+        return (h // self.dit.patch) * (w // self.dit.patch)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> WorldConfig:
+        """Inverse of `to_dict` after a trip through JSON (lists become tuples again)."""
+        tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in d.items()}
+        tok = {k: tuple(v) if isinstance(v, list) else v for k, v in d["tokenizer"].items()}
+        dit = {k: tuple(v) if isinstance(v, list) else v for k, v in d["dit"].items()}
+        return cls(**{**tuples, "tokenizer": TokenizerConfig(**tok), "dit": DiTConfig(**dit)})
+
+
+@dataclass
+class CausalState:
+    """B imagined worlds: cache, newest clean latent frame [B, C, h, w], seed and number of steps taken per row."""
+
+    cache: KVCache
+    latent: Tensor
+    seeds: Tensor
+    clock: Tensor
+
+    def __len__(self) -> int:
+        return self.latent.shape[0]
+
+    def __getitem__(self, rows: Any) -> CausalState:
+        if not isinstance(rows, slice):
+            index = np.asarray(rows)
+            rows = torch.as_tensor(np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64).reshape(-1))
+        return CausalState(self.cache.rows(rows), self.latent[rows].clone(), self.seeds[rows].clone(), self.clock[rows].clone())
+
+    def clone(self) -> CausalState:
+        return self[slice(None)]
+
+    @classmethod
+    def cat(cls, states: Sequence[CausalState]) -> CausalState:
+        return cls(
+            KVCache.cat([s.cache for s in states]), torch.cat([s.latent for s in states]),
+            torch.cat([s.seeds for s in states]), torch.cat([s.clock for s in states]),
+        )
+
+
+def frames_to_tensor(frames: NDArray[np.uint8] | Tensor) -> Tensor:
+    """uint8 [B, T, H, W, 3] -> float32 [B, 3, T, H, W] in [-1, 1]."""
+    return torch.as_tensor(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def tensor_to_frames(x: Tensor) -> NDArray[np.uint8]:
+    """float [B, 3, T, H, W] in about [-1, 1] -> uint8 [B, T, H, W, 3]."""
+    pixels = ((x.float() + 1) * 127.5).round().clamp(0, 255)
+    return pixels.permute(0, 2, 3, 4, 1).to(torch.uint8).contiguous().cpu().numpy()
+
+
+class CausalWorldModel(nn.Module):
+    """See the module docstring; satisfies `wfm_sim.world_model.WorldModel`."""
+
+    def __init__(self, cfg: WorldConfig) -> None:
+        super().__init__()
+        if not cfg.tokenizer.is_image:
+            raise UserError("the causal simulator needs an image tokenizer (temporal_compression=None)")
+        self.cfg = cfg
+        self.tokenizer = Tokenizer(cfg.tokenizer)
+        self.net = DiT(cfg.dit)
+        c = cfg.tokenizer.latent_channels
+        self.register_buffer("latent_mean", torch.zeros(c))
+        self.register_buffer("latent_std", torch.ones(c))
+        self.metadata: dict[str, Any] = {}
+        self.spec = WorldModelSpec(
+            name=cfg.name, frame_size=cfg.frame_size, fps=cfg.fps, condition="action",
+            condition_low=tuple(ACTION_LOW.tolist()), condition_high=tuple(ACTION_HIGH.tolist()), condition_units=UNITS,
+            frames_per_step=1, context_frames=cfg.window, latent_shape=cfg.latent_shape,
+        )
+
+    # ------------------------------------------------------------------------------------------------------- latents
+
+    def encode(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
+        """uint8 [B, T, H, W, 3] -> normalised latents [B, C, T, h, w]."""
+        x = frames_to_tensor(frames).to(self.latent_mean.device, self.latent_mean.dtype)
+        mean, std = (a[None, :, None, None, None] for a in (self.latent_mean, self.latent_std))
+        return (self.tokenizer.encode_video(x) - mean) / std
+
+    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
+        """Normalised latents [B, C, T, h, w] -> uint8 [B, T, H, W, 3]."""
+        mean, std = (a[None, :, None, None, None] for a in (self.latent_mean, self.latent_std))
+        return tensor_to_frames(self.tokenizer.decode_video(latents * std + mean))
+
+    def scale_actions(self, actions: NDArray[np.floating[Any]] | Tensor) -> Tensor:
+        """Canonical [..., 7] -> what the network sees: displacements scaled, gripper 0 = open .. 1 = closed."""
+        a = torch.as_tensor(actions, dtype=torch.float32, device=self.latent_mean.device)
+        return torch.cat((a[..., :6] * self.cfg.action_scale, 1 - a[..., 6:]), dim=-1).to(self.latent_mean.dtype)
+
+    def clean(self, x: Tensor, t: float, output: Tensor, previous: Tensor) -> Tensor:
+        """The clean latents that a network output stands for."""
+        return previous + output if self.cfg.prediction == "residual" else x - t * output
+
+    # -------------------------------------------------------------------------------------------------- the contract
+
+    @torch.inference_mode()
+    def start(self, frames: NDArray[np.uint8], *, seeds: Sequence[int] | None = None) -> CausalState:
+        """See WorldModel.start."""
+        frames = np.asarray(frames)
+        h, w = self.cfg.frame_size
+        if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[2:] != (h, w, 3) or 0 in frames.shape[:2]:
+            raise UserError(f"start frames: expected uint8 [B, T>=1, {h}, {w}, 3], got {frames.dtype} {list(frames.shape)}")
+        batch = frames.shape[0]
+        if seeds is not None and len(seeds) != batch:
+            raise UserError(f"seeds: expected {batch}, one per row, got {len(seeds)}")
+        z = self.encode(frames[:, -self.cfg.window :])
+        cfg = self.cfg.dit
+        cache = KVCache.empty(
+            layers=cfg.num_blocks, batch=batch, heads=cfg.num_heads, head_dim=cfg.model_channels // cfg.num_heads,
+            window=self.cfg.window, tokens=self.cfg.tokens, device=z.device, dtype=z.dtype,
+        )
+        previous = torch.zeros_like(z[:, :, :1])
+        for k in range(z.shape[2]):
+            frame = z[:, :, k : k + 1]
+            cache = cache.extended()
+            self._network(frame, 0.0, previous, None, cache, given=True)
+            previous = frame
+        seed_row = torch.as_tensor([0] * batch if seeds is None else [int(s) for s in seeds], dtype=torch.int64)
+        return CausalState(cache, previous[:, :, 0], seed_row, torch.zeros(batch, dtype=torch.int64))
+
+    @torch.inference_mode()
+    def step(self, state: CausalState, condition: NDArray[np.float32]) -> tuple[CausalState, NDArray[np.uint8]]:
+        """See WorldModel.step."""
+        state = self.step_latent(state, condition)
+        return state, self.decode(state.latent[:, :, None])
+
+    @torch.inference_mode()
+    def step_latent(self, state: CausalState, condition: NDArray[np.float32]) -> CausalState:
+        """`step` without decoding the frame; `state.latent` holds it."""
+        condition = np.asarray(condition, dtype=np.float32)
+        expected = (len(state), 1, len(self.spec.condition_low))
+        if condition.shape != expected:
+            raise UserError(f"condition: expected shape {list(expected)} [rows, frames, numbers], got {list(condition.shape)}")
+        if not np.isfinite(condition).all():
+            raise UserError("condition: every number must be finite, got NaN or infinity")
+        action = self.scale_actions(condition)
+        previous = state.latent[:, :, None]
+        noise = self._noise(state)
+        cache = state.cache.extended()
+        x, clean = noise(0), previous
+        for i, t in enumerate(self.cfg.times):
+            if i:
+                x = (1 - t) * clean + t * noise(i)
+            clean = self.clean(x, t, self._network(x, t, previous, action, cache, given=False), previous)
+        if self.cfg.clean_pass:
+            self._network(clean, 0.0, previous, action, cache, given=False)
+        return CausalState(cache, clean[:, :, 0], state.seeds, state.clock + 1)
+
+    def with_times(self, times: Sequence[float]) -> CausalWorldModel:
+        """The same weights with other denoising steps."""
+        other = CausalWorldModel.__new__(CausalWorldModel)
+        other.__dict__ = dict(self.__dict__)
+        other.cfg = replace(self.cfg, times=tuple(times))
+        return other
+
+    def _network(self, x: Tensor, t: float, previous: Tensor, action: Tensor | None, cache: KVCache, given: bool) -> Tensor:
+        b = x.shape[0]
+        return self.net(
+            x, x.new_full((b, 1), t), condition_mask=torch.full_like(x[:, :1], float(given)), action=action, cache=cache,
+            extra=previous if self.cfg.dit.extra_channels else None,
+        )
+
+    def _noise(self, state: CausalState) -> Any:
+        """noise(i): standard normal [B, C, 1, h, w] of denoising step i, from each row's seed and clock alone."""
+
+        def draw(i: int) -> Tensor:
+            rows = []
+            for seed, clock in zip(state.seeds.tolist(), state.clock.tolist(), strict=True):
+                words = np.random.SeedSequence([seed & (2**63 - 1), clock, i]).generate_state(2, np.uint64)
+                generator = torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
+                rows.append(torch.randn(self.cfg.latent_shape, generator=generator))
+            return torch.stack(rows)[:, :, None].to(state.latent)
+
+        return draw

@@ -1,0 +1,97 @@
+"""World models as self-describing safetensors files: weights, configuration, and how they came to be."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+import wfm_sim
+from wfm_sim.errors import UserError, unknown
+from wfm_sim.models.causal_world import CausalWorldModel, WorldConfig
+
+FORMAT = "wfm-sim world model 1"
+
+
+def shipped_weights() -> dict[str, Path]:
+    """Name -> file of every world model that ships with the package."""
+    found = {}
+    for root in wfm_sim.__path__:
+        for path in sorted((Path(root) / "assets" / "weights").glob("*.safetensors")):
+            if _is_world_model(path):
+                found.setdefault(path.stem, path)
+    return found
+
+
+def _is_world_model(path: Path) -> bool:
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        return False
+
+
+def save_atomic(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
+    os.replace(temporary, path)
+
+
+def save(model: CausalWorldModel, path: Path, *, about: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
+    """Save weights, configuration and `about` (recipe, data seed, measured quality: anything that JSON can hold).
+
+    `dtype` is that of the stored matrices; buffers and normalisation stay float32.
+    """
+    tensors = {}
+    for name, value in model.state_dict().items():
+        keep = not name.startswith(("tokenizer.", "net.")) or value.ndim < 2 or not value.is_floating_point()
+        tensors[name] = value.detach().cpu() if keep else value.detach().cpu().to(dtype)
+    meta = {"format": FORMAT, "config": json.dumps(model.cfg.to_dict()), "about": json.dumps(about)}
+    save_atomic(tensors, path, meta)
+
+
+def load(name_or_path: str | os.PathLike[str], *, device: str = "cpu") -> CausalWorldModel:
+    """A world model by shipped name ('nano-tabletop') or from a file.
+
+    Raises:
+        UserError: no such model, or a file that is no world model of ours (truncated, pickled, of another kind).
+    """
+    text = os.fspath(name_or_path)
+    path = Path(text)
+    looks_like_path = path.suffix != "" or os.sep in text or path.exists()
+    if not looks_like_path:
+        known = shipped_weights()
+        if text not in known:
+            raise unknown("world model", text, known)
+        path = known[text]
+    if not path.is_file():
+        raise UserError(f"no world model file {text}: expected a .safetensors file written by `wfm-sim train action`")
+    try:
+        with safe_open(path, "pt") as file:
+            meta = file.metadata() or {}
+            state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (a safe_open handle is no dict)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{text}: not a readable safetensors file ({_why(path, error)})") from None
+    if meta.get("format") != FORMAT:
+        raise UserError(f"{text}: a safetensors file, but no world model (its metadata lacks format={FORMAT!r})")
+    model = CausalWorldModel(WorldConfig.from_dict(json.loads(meta["config"])))
+    expected, got = model.state_dict(), {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    wrong = sorted(set(expected) ^ set(got)) + [k for k in expected if k in got and expected[k].shape != got[k].shape]
+    if wrong:
+        raise UserError(f"{text}: {len(wrong)} tensors missing, unexpected or mis-shaped, e.g. {', '.join(wrong[:3])}")
+    model.load_state_dict(got)
+    model.metadata = json.loads(meta.get("about", "{}"))
+    return model.eval().requires_grad_(False).to(device)
+
+
+def _why(path: Path, error: Exception) -> str:
+    with open(path, "rb") as file:
+        head = file.read(4)
+    if head[:2] == b"PK" or head[:1] == b"\x80":
+        return "it holds a Python pickle, which is never opened; convert it to safetensors"
+    return "truncated or damaged" if "Header" in str(error) or "Metadata" in str(error) else str(error)
