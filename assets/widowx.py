@@ -75,9 +75,9 @@ ARM_DEFAULTS = f"""
 """
 
 ARM_ACTUATORS = "".join(
-    f'<position name="{joint}" joint="{joint}" kp="900" dampratio="1" forcerange="-9 9"/>' for joint in ARM_JOINTS
+    f'<position name="{joint}" joint="{joint}" kp="900" dampratio="1" forcerange="-7 7"/>' for joint in ARM_JOINTS
 ) + "".join(
-    f'<position name="{joint}" joint="{joint}" kp="500" dampratio="1" ctrlrange="0 {FINGER_TRAVEL}"/>'
+    f'<position name="{joint}" joint="{joint}" kp="500" dampratio="1" forcerange="-6 6" ctrlrange="0 {FINGER_TRAVEL}"/>'
     for joint in FINGER_JOINTS
 )
 
