@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wfm_sim.data.files import atomic_path, write_json
 from wfm_sim.errors import UserError
 
 FIRST_SEED = 10_000_000
@@ -94,7 +94,7 @@ def held_out(plan: Plan, count: int, cache: Path | str, record: Recorder) -> Ite
         raise UserError(f"the number of episodes must be at least 1, not {count}.")
     folder = Path(cache) / f"heldout-{plan.key()}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.json").write_text(json.dumps(asdict(plan), indent=2))
+    write_json(folder / "plan.json", asdict(plan))
     for index in range(count):
         seed, task, policy = plan.of(index)
         path = folder / f"{seed}.npz"
@@ -105,13 +105,9 @@ def held_out(plan: Plan, count: int, cache: Path | str, record: Recorder) -> Ite
 
 def save(episode: HeldOut, path: Path) -> None:
     """Write one episode; the file appears whole or not at all."""
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.npz")
     fields: dict[str, Any] = {name: np.asarray(value) for name, value in vars(episode).items()}
-    try:
-        np.savez_compressed(partial, **fields)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **fields)
 
 
 def load(path: Path) -> HeldOut:

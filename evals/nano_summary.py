@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wfm_sim.errors import UserError
-from wfm_sim.evals.statistics import Estimate, agreement, bootstrap_mean, cluster_bootstrap
+from wfm_sim.evals.statistics import Estimate, agreement, bootstrap_mean, cluster_bootstrap, cluster_proportion
 
 METHODS = ("model", "repeat", "truth")
 GATES = {"moved_error": 3.0, "lost": 0.03, "agreement": 0.90}  # error and lost below, agreement at or above
@@ -50,7 +50,7 @@ def summarise(records: Sequence[dict[str, Any]], *, horizon: int | None = None, 
     headline: dict[str, dict[str, Estimate]] = {}
     per_step: dict[str, dict[str, list[float | None]]] = {}
     for metric in ("psnr", "ssim", "moving_psnr"):
-        reason = "the truth moved nothing" if metric == "moving_psnr" else ""
+        reason = "the truth moved nothing at this step" if metric == "moving_psnr" else ""
         headline[metric], per_step[metric] = {}, {}
         for method in ("model", "repeat"):
             table = np.array([r[method][metric] for r in records], dtype=np.float64)  # [N, T], None -> nan
@@ -70,11 +70,11 @@ def summarise(records: Sequence[dict[str, Any]], *, horizon: int | None = None, 
                 median = cluster_bootstrap(now, _median, seed=seed, resamples=1000)
                 headline.setdefault("moved_error_median", {})[method] = _or(median, reason)
                 placed = [_placed(r, method, last) for r in records]
-                headline.setdefault("placed", {})[method] = _or(cluster_bootstrap(placed, seed=seed), reason)
+                headline.setdefault("placed", {})[method] = _or(cluster_proportion(placed, seed=seed), reason)
     headline["lost"], headline["lost_any_step"], per_step["lost"] = {}, {}, {}
     for method in METHODS:
         lost = [_lost(r, method) for r in records]
-        headline["lost"][method] = _or(cluster_bootstrap([_finite(x[last]) for x in lost], seed=seed), "none visible")
+        headline["lost"][method] = _or(cluster_proportion([_finite(x[last]) for x in lost], seed=seed), "none visible")
         headline["lost_any_step"][method] = _or(
             cluster_bootstrap([_finite(x) for x in lost], seed=seed), "none visible"
         )

@@ -7,7 +7,6 @@ episode. View with `rerun FILE.rrd`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
+from wfm_sim.data.files import atomic_path
 from wfm_sim.errors import UserError
 
 ACTION_NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
@@ -56,10 +56,8 @@ def write_recording(path: Path | str, clips: Sequence[Clip], *, name: str = "wfm
     if not clips:
         raise UserError("a recording needs at least one clip, got none.")
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     recording = rr.RecordingStream("wfm_sim", recording_id=f"{name}-{path.stem}")
-    try:
+    with atomic_path(path) as partial:
         recording.save(str(partial), default_blueprint=_blueprint(camera))
         recording.send_recording_name(name)
         _log_names(rr, recording)
@@ -69,9 +67,6 @@ def write_recording(path: Path | str, clips: Sequence[Clip], *, name: str = "wfm
             first += max(len(clip.imagined), 0 if clip.real is None else len(clip.real))
         recording.flush()
         recording.disconnect()
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -128,6 +128,14 @@ def cluster_bootstrap(
     return Estimate(value, *_percentile_interval(samples), n=len(groups))
 
 
+def cluster_proportion(clusters: Sequence[ArrayLike], *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
+    """`cluster_bootstrap` of the mean of 0/1 values; where all agree, Wilson's interval with one trial per cluster."""
+    found = cluster_bootstrap(clusters, seed=seed, resamples=resamples)
+    if found.value in (0.0, 1.0):
+        return wilson(round(found.value) * found.n, found.n)
+    return found
+
+
 CorrelationKind = Literal["spearman", "pearson"]
 
 
@@ -193,6 +201,41 @@ def correlation(
         return Estimate(value, -1.0, 1.0, n)
     low, high = _percentile_interval(np.array(samples))
     return Estimate(value, min(low, value), max(high, value), n)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Mean |success in the model - success in the truth| over cells, and what sampling alone would show."""
+
+    mean: Estimate
+    from_sampling: float | None  # expected mean |gap| if both worlds had the same success rates
+
+
+def mean_gap(
+    model: Sequence[ArrayLike], truth: Sequence[ArrayLike], *, seed: int = 0, resamples: int = RESAMPLES
+) -> Gap:
+    """Of cells (policy x task) of 0/1 outcomes [N_cell] each, with common seeds: row i of both is the same episode.
+
+    The interval resamples episodes within cells, in pairs. |gap| is never negative, so a handful of episodes shows a
+    gap between equal worlds too: `from_sampling` is its expectation, each world drawing from the pooled rate.
+    """
+    a, b = [np.asarray(v, dtype=np.float64) for v in model], [np.asarray(v, dtype=np.float64) for v in truth]
+    if [v.shape for v in a] != [v.shape for v in b]:
+        raise ValueError("the two worlds must hold the same episodes")
+    if not a or any(v.size == 0 for v in a):
+        return Gap(Estimate.none("no episodes"), None)
+    value = float(np.mean([abs(x.mean() - y.mean()) for x, y in zip(a, b, strict=True)]))
+    rng = np.random.default_rng(seed)
+    samples, chance = np.zeros(resamples), np.zeros(resamples)
+    for x, y in zip(a, b, strict=True):
+        rows = rng.integers(x.size, size=(resamples, x.size))
+        samples += np.abs((x - y)[rows].mean(1)) / len(a)
+        rate = (x.mean() + y.mean()) / 2
+        chance += (
+            np.abs(rng.binomial(x.size, rate, resamples) - rng.binomial(x.size, rate, resamples)) / x.size / len(a)
+        )
+    low, high = _percentile_interval(samples)
+    return Gap(Estimate(value, min(low, value), max(high, value), sum(v.size for v in a)), float(chance.mean()))
 
 
 def rank_violation(model: ArrayLike, truth: ArrayLike) -> float | None:

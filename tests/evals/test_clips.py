@@ -33,7 +33,7 @@ def test_mp4_decodes_to_what_went_in() -> None:
 
     clip = frames(6)
     clip[3:] = 40
-    with av.open(io.BytesIO(clips.mp4_bytes(clip, 5, height=64))) as container:
+    with av.open(io.BytesIO(clips.mp4_bytes(clip, 5, height=256))) as container:
         back = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
-    assert len(back) == 6 and back[0].shape == (64, 64, 3)
+    assert len(back) == 6 and back[0].shape == (272, 272, 3)
     assert abs(int(back[0].mean()) - 200) < 6 and abs(int(back[5].mean()) - 40) < 6

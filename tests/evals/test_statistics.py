@@ -62,6 +62,26 @@ def test_cluster_bootstrap_is_wider_than_pretending_independence() -> None:
     assert st.cluster_bootstrap([[], []]).unscored
 
 
+def test_a_proportion_of_nothing_still_has_an_interval() -> None:
+    assert st.cluster_proportion([[0, 0], [0], [0, 0, 0]]) == st.wilson(0, 3)
+    assert st.cluster_proportion([[1], [1]]) == st.wilson(2, 2)
+    mixed = [[0, 1], [0], [1, 1, 0]]
+    assert st.cluster_proportion(mixed) == st.cluster_bootstrap(mixed)
+
+
+def test_mean_gap_and_the_gap_of_equal_worlds() -> None:
+    gap = st.mean_gap([[1, 1, 0, 0], [0, 0]], [[1, 0, 0, 0], [0, 0]])
+    assert gap.mean.value == pytest.approx((0.25 + 0) / 2)
+    assert gap.mean.low <= gap.mean.value <= gap.mean.high
+    rng = np.random.default_rng(0)
+    rates = np.linspace(0.1, 0.9, 60)
+    equal = st.mean_gap([rng.random(20) < r for r in rates], [rng.random(20) < r for r in rates])
+    assert equal.mean.value == pytest.approx(equal.from_sampling, abs=0.03) and equal.from_sampling > 0.05
+    assert st.mean_gap([], []).mean.unscored
+    with pytest.raises(ValueError, match="same episodes"):
+        st.mean_gap([[1]], [[1, 0]])
+
+
 def test_correlation_by_hand() -> None:
     x, y = [1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 1.0, 4.0, 3.0, 5.0]
     assert st.correlate(x, y, "spearman") == pytest.approx(1 - 6 * 4 / (5 * 24))
