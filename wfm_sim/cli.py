@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -27,6 +29,30 @@ app = typer.Typer(
 @app.callback()
 def _group() -> None:
     """World foundation models as Gymnasium environments, and evals that say how far to trust them."""
+
+
+@app.command()
+def collect(
+    out: Annotated[Path, typer.Option(help="The data set's folder (Bridge/IRASim layout).")],
+    episodes: Annotated[int, typer.Option(help="How many episodes there should be in the end.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Episode i follows from seed, split and i alone.")] = 0,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
+    workers: Annotated[int, typer.Option(help="Processes; 0 takes one per core.")] = 0,
+    image_size: Annotated[int, typer.Option(help="Height and width of the frames in pixels.")] = 64,
+) -> None:
+    """Collect episodes in the physics twin: experts, flawed experts, random play. Run it again to resume."""
+    import os
+
+    from wfm_sim.progress import bar
+    from wfm_sim.training.collect import CollectConfig, collect
+
+    config = CollectConfig(seed=seed, split=split, image_size=image_size)
+    with bar(f"collecting {split}") as progress:
+        result = collect(out, episodes, config, workers or os.cpu_count() or 1, progress)
+    print(
+        f"{result.episodes} {split} episodes in {out} ({result.written} new"
+        + (f", {result.steps_per_second:.0f} steps/s)" if result.written else ")")
+    )
 
 
 @app.command()

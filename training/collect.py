@@ -1,0 +1,330 @@
+"""Episodes of the physics twin for training: experts, flawed experts, random play. `collect` is the entry point.
+
+Episode i follows from (seed, split, i) alone, and exists when its JSON does. So a run that was stopped or killed at any
+moment is completed by the same call again, with any number of workers, to exactly the same set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import multiprocessing as mp
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wfm_sim.actions import ACTION_HIGH, ACTION_LOW
+from wfm_sim.data.bridge import write_episode
+from wfm_sim.data.episode import Episode
+from wfm_sim.data.files import read_json, remove_partial_files, write_json
+from wfm_sim.errors import UserError, unknown
+
+ENVIRONMENT = "wfm_sim/TabletopMuJoCo-v0"
+SPLITS = ("train", "val", "test")
+STEPS = 30
+# What acts, and in which share of the episodes. Contact is what a learned simulator finds hard, so plain random motion,
+# which mostly misses, gets little.
+SHARES = {"expert": 0.35, "noisy": 0.20, "flawed": 0.15, "random": 0.10, "play": 0.20}
+# After a success the rest of the episode would be a still image; half of the time play takes over.
+PLAY_AFTER_SUCCESS = 0.5
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """What decides the content of a data set; kept in <root>/collect-<split>.json and checked when a run is resumed."""
+
+    seed: int = 0
+    split: str = "train"
+    image_size: int = 64
+    steps: int = STEPS
+
+
+@dataclass(frozen=True)
+class CollectResult:
+    """Episodes there now, how many of them this run wrote, and its environment steps per second (all workers)."""
+
+    episodes: int
+    written: int
+    steps_per_second: float
+
+
+def collect(
+    root: str | Path,
+    episodes: int,
+    config: CollectConfig | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> CollectResult:
+    """Write episodes 0 .. episodes-1 that are not there yet, in the Bridge/IRASim layout.
+
+    Each holds, beside the layout's own fields: commanded_action, success bool [T], progress [T], task, target_colour,
+    seed (the scene's), policy, agent_pos [T][7] (the commanded pose), layout, and per block object_names,
+    object_colours, object_rgb (0..1), `objects` [T][n][3] (x_px, y_px, visible_area in pixels; -1, -1, 0 when hidden)
+    and `object_positions` [T][n][3] (metres, base frame).
+
+    Args:
+        root: The data set's folder; made if need be.
+        episodes: How many there should be in the end.
+        config: Seed, split, frame size, steps.
+        workers: Processes, each with one thread.
+        progress: Called with (episodes there, episodes wanted) after each one.
+
+    Raises:
+        UserError: a number out of range, a folder collected with another configuration, another run at work in it, or
+            a worker that died.
+    """
+    config = config or CollectConfig()
+    root = Path(root).expanduser()
+    _check(root, episodes, config, workers)
+    annotations = root / "annotation" / config.split
+    annotations.mkdir(parents=True, exist_ok=True)
+    with _only_run(root, config):
+        _check_same_config(root, config)
+        for folder in (annotations, root / "videos" / config.split):
+            remove_partial_files(folder)
+        there = {path.stem for path in annotations.glob("*.json")}
+        missing = [index for index in range(episodes) if episode_name(index) not in there]
+        begun, done = time.monotonic(), episodes - len(missing)
+        if progress is not None:
+            progress(done, episodes)
+        for _ in _run_workers(root, config, missing, min(workers, len(missing))):
+            done += 1
+            if progress is not None:
+                progress(done, episodes)
+        seconds = max(time.monotonic() - begun, 1e-9)
+        return CollectResult(max(episodes, len(there)), len(missing), len(missing) * config.steps / seconds)
+
+
+def episode_name(index: int) -> str:
+    """The id of episode `index`."""
+    return f"{index:06d}"
+
+
+def make_env(config: CollectConfig) -> Any:
+    """The twin, going on after success."""
+    import gymnasium as gym
+
+    import wfm_sim  # noqa: F401  (registers the environments, also in a worker process)
+
+    kwargs = {"image_size": config.image_size, "terminate_on_success": False}
+    return gym.make(ENVIRONMENT, disable_env_checker=True, **kwargs)
+
+
+def collect_episode(env: Any, config: CollectConfig, index: int) -> Episode:
+    """Play one episode; the same (config, index) gives the same episode, whatever `env` did before."""
+    from wfm_sim.policies.base import batch_of_one
+
+    rng = np.random.default_rng([config.seed, SPLITS.index(config.split), index])
+    scene_seed = int(rng.integers(2**31 - 1))
+    policy, play = _choose_policy(rng, scene_seed)
+    gives_way = bool(rng.uniform() < PLAY_AFTER_SUCCESS)
+    patience = int(rng.integers(2, 8))
+    observation, info = env.reset(seed=scene_seed)
+    if policy is not None:
+        policy.reset(batch_of_one(info), [scene_seed])
+    record = _Record(observation, info, env.unwrapped.object_views())
+    for _ in range(config.steps):
+        if policy is None or (gives_way and sum(record.success) > patience):
+            action = play.act(observation["agent_pos"], np.array([view.position for view in record.views]))
+        else:
+            action = policy.act(batch_of_one(observation))[0]
+        action = np.clip(action, ACTION_LOW, ACTION_HIGH)
+        observation, _, _, _, info = env.step(action)
+        record.add(action, observation, info, env.unwrapped.object_views())
+    return record.episode(episode_name(index), policy.name if policy is not None else play.name)
+
+
+def _choose_policy(rng: np.random.Generator, seed: int) -> tuple[Any, Any]:
+    """(a policy of wfm_sim.policies or None, play): play acts where there is no policy, or after a success."""
+    from wfm_sim.policies.scripted import ScriptedExpert
+    from wfm_sim.policies.simple import RandomPolicy
+    from wfm_sim.training.play import Play
+
+    kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+    noise = float(rng.choice([0.1, 0.2, 0.35]))
+    play = Play(seed)
+    if kind == "play":
+        return None, play
+    if kind == "random":
+        return RandomPolicy(), play
+    if kind == "flawed":
+        return ScriptedExpert(noise=float(rng.choice([0.0, 0.1, 0.2])), flaw="random"), play
+    return ScriptedExpert(noise=noise if kind == "noisy" else 0.0), play
+
+
+class _Record:
+    """What is written down while an episode runs."""
+
+    def __init__(self, observation: dict[str, Any], info: dict[str, Any], views: list[Any]) -> None:
+        self.first = info
+        self.frames: list[NDArray[np.uint8]] = []
+        self.actions: list[NDArray[np.float32]] = []
+        self.states: list[NDArray[np.float32]] = []
+        self.agent_pos: list[NDArray[np.float32]] = []
+        self.success: list[bool] = []
+        self.progress: list[float] = []
+        self.objects: list[list[list[float]]] = []
+        self.positions: list[list[list[float]]] = []
+        self.views = views
+        self._see(observation, info, views)
+
+    def add(self, action: NDArray[np.float32], observation: dict[str, Any], info: dict[str, Any], views: Any) -> None:
+        self.actions.append(action)
+        self._see(observation, info, views)
+
+    def _see(self, observation: dict[str, Any], info: dict[str, Any], views: list[Any]) -> None:
+        self.frames.append(observation["pixels"])
+        self.agent_pos.append(observation["agent_pos"])
+        self.states.append(info["measured_pose"])
+        self.success.append(bool(info["is_success"]))
+        self.progress.append(float(info["progress"]))
+        self.objects.append(
+            [[*view.centroid, view.visible_area] if view.visible_area else [-1.0, -1.0, 0] for view in views]
+        )
+        self.positions.append([list(view.position) for view in views])
+        self.views = views
+
+    def episode(self, episode_id: str, policy: str) -> Episode:
+        layout = {name: np.asarray(value).tolist() for name, value in self.first["layout"].items()}
+        return Episode(
+            frames=np.stack(self.frames),
+            actions=np.stack(self.actions).astype(np.float32),
+            states=np.stack(self.states).astype(np.float32),
+            instruction=self.first["instruction"],
+            id=episode_id,
+            extras={
+                "task": self.first["task"],
+                "target_colour": self.first["target_colour"],
+                "seed": int(self.first["scene_seed"]),
+                "policy": policy,
+                "success": np.array(self.success),
+                "progress": np.array(self.progress),
+                "agent_pos": np.stack(self.agent_pos),
+                "layout": layout,
+                "object_names": [view.name for view in self.views],
+                "object_colours": [view.colour for view in self.views],
+                "object_rgb": np.array([view.rgb for view in self.views]),
+                "objects": np.array(self.objects),
+                "object_positions": np.array(self.positions),
+            },
+        )
+
+
+def _check(root: Path, episodes: int, config: CollectConfig, workers: int) -> None:
+    if config.split not in SPLITS:
+        raise unknown("split", config.split, SPLITS)
+    for name, value, least in (("episodes", episodes, 1), ("workers", workers, 1), ("seed", config.seed, 0)):
+        if value < least:
+            raise UserError(f"{name} must be at least {least}, not {value}")
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root}: exists and is not a folder")
+
+
+def _check_same_config(root: Path, config: CollectConfig) -> None:
+    path = root / f"collect-{config.split}.json"
+    wanted = dataclasses.asdict(config)
+    if not path.is_file():
+        if any((root / "annotation" / config.split).glob("*.json")):
+            raise UserError(f"{root}: has {config.split} episodes that `collect` did not write; choose another folder")
+        write_json(path, wanted)
+        return
+    found = read_json(path)
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            was = found.get(name)
+            raise UserError(f"{root}: was collected with {name} {was!r}, not {value!r}; choose another folder")
+
+
+@contextmanager
+def _only_run(root: Path, config: CollectConfig) -> Iterator[None]:
+    """The operating system frees this lock when the process ends, however it ends."""
+    with (root / f".collect-{config.split}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{root}: another run is collecting {config.split} episodes there") from None
+        yield
+
+
+def _run_workers(root: Path, config: CollectConfig, indices: list[int], workers: int) -> Iterator[int]:
+    """Yield the index of each episode as it is written. Leaves no process behind."""
+    context = mp.get_context("spawn")  # a forked child would share the parent's graphics context
+    processes: dict[Connection, Any] = {}
+    try:
+        with _one_thread_each():
+            for worker in range(workers):
+                receiver, sender = context.Pipe(duplex=False)
+                share = indices[worker::workers]
+                process = context.Process(target=_work, args=(root, config, share, sender, os.getpid()), daemon=True)
+                process.start()
+                sender.close()
+                processes[receiver] = process
+        while processes:
+            for receiver in wait(list(processes)):
+                assert isinstance(receiver, Connection)
+                try:
+                    message = receiver.recv()
+                except EOFError:
+                    process = processes.pop(receiver)
+                    process.join()
+                    if process.exitcode:
+                        code = process.exitcode
+                        raise UserError(f"a worker died (exit code {code}); run the same command to resume") from None
+                    continue
+                if isinstance(message, UserError):
+                    raise message
+                yield message
+    finally:
+        for process in processes.values():
+            process.terminate()
+        for process in processes.values():
+            process.join()
+        if processes:
+            for folder in ("annotation", "videos"):
+                remove_partial_files(root / folder / config.split)
+
+
+def _work(root: Path, config: CollectConfig, indices: list[int], sender: Connection, parent: int) -> None:
+    """A worker's life: its share of the episodes, then out. Ctrl-C is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        env = make_env(config)
+        for index in indices:
+            episode = collect_episode(env, config, index)
+            if os.getppid() != parent:  # the parent was killed: leave the rest to the next run
+                os._exit(1)
+            write_episode(root, config.split, episode.id, episode)
+            sender.send(index)
+    except UserError as error:
+        sender.send(error)
+    except BrokenPipeError:
+        os._exit(1)
+    sender.close()
+    # All is written. Tearing the graphics context down adds nothing, and drivers have been seen to crash in it.
+    os._exit(0)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Environment variables that a child must find when it starts: numpy's and Mesa's threads, and off-screen GL."""
+    wanted = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
+    wanted["MUJOCO_GL"] = os.environ.get("MUJOCO_GL", "egl")
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
