@@ -145,7 +145,7 @@ def collect_episode(env: Any, config: CollectConfig, index: int) -> Episode:
 
 def _choose_policy(rng: np.random.Generator, seed: int) -> tuple[Any, Any]:
     """(a policy of wfm_sim.policies or None, play): play acts where there is no policy, or after a success."""
-    from wfm_sim.policies.scripted import ScriptedExpert
+    from wfm_sim.policies.scripted import FLAWS, ScriptedExpert
     from wfm_sim.policies.simple import RandomPolicy
     from wfm_sim.training.play import Play
 
@@ -157,7 +157,8 @@ def _choose_policy(rng: np.random.Generator, seed: int) -> tuple[Any, Any]:
     if kind == "random":
         return RandomPolicy(), play
     if kind == "flawed":
-        return ScriptedExpert(noise=float(rng.choice([0.0, 0.1, 0.2])), flaw="random"), play
+        flaw = str(rng.choice(sorted(FLAWS)))
+        return ScriptedExpert(noise=float(rng.choice([0.0, 0.1, 0.2])), flaw=flaw), play
     return ScriptedExpert(noise=noise if kind == "noisy" else 0.0), play
 
 
