@@ -34,8 +34,11 @@ MOVED_PX = 3.0
 VISIBLE_AREA = 8.0  # px at 64 px: smaller visible parts are not asked for
 KEPT_SHARE = 0.25  # of the truth's visible area
 
-# uint8 [B, H, W, 3], tasks, target colours -> (probability of success [B], progress [B])
-Judge = Callable[[NDArray[np.uint8], Sequence[str], Sequence[str]], tuple[NDArray[np.float64], NDArray[np.float64]]]
+# frames and first frames uint8 [B, H, W, 3], tasks, target colours -> probability of success [B], progress [B]
+Judge = Callable[
+    [NDArray[np.uint8], NDArray[np.uint8], Sequence[str], Sequence[str]],
+    tuple[NDArray[np.float64], NDArray[np.float64]],
+]
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,8 @@ def score(episode: HeldOut, imagined: NDArray[np.uint8], judge: Judge | None, ve
             result["moving_psnr"] = _jsonable(video_metrics.moving_psnr(episode.frames, clip)[1:])
         if judge is not None:
             rows = len(clip)
-            probability, _ = judge(clip, [episode.task] * rows, [episode.target_colour] * rows)
+            first = np.repeat(episode.frames[:1], rows, axis=0)
+            probability, _ = judge(clip, first, [episode.task] * rows, [episode.target_colour] * rows)
             result["probability"] = _jsonable(np.asarray(probability))
             result["judged"] = verdict.ever(np.asarray(probability))
         record[method] = result

@@ -164,7 +164,7 @@ def correlation(
 
     The interval resamples policies and, inside each resampled policy, its episodes in either world, so it carries both
     the few policies and the few episodes; a resample with fewer than three different policies, or whose correlation is
-    undefined, is drawn again. With fewer than four policies nothing is known of the interval, which is then [-1, 1].
+    undefined, does not count. With fewer than four policies nothing is known of the interval, which is then [-1, 1].
 
     Args:
         x: One array of episode scores per policy, e.g. in the model.
@@ -183,24 +183,32 @@ def correlation(
     if n < 4:
         return Estimate(value, -1.0, 1.0, n)
     rng = np.random.default_rng(seed)
-    samples: list[float] = []
-    for _ in range(5 * resamples):
-        rows = rng.integers(n, size=n)
-        if len(set(rows.tolist())) < 3:
-            continue
-        sample = correlate(
-            [rng.choice(first[i], first[i].size).mean() for i in rows],
-            [rng.choice(second[i], second[i].size).mean() for i in rows],
-            kind,
-        )
-        if sample is not None:
-            samples.append(sample)
-        if len(samples) == resamples:
-            break
+    draws = rng.integers(n, size=(3 * resamples, n))
+    draws = draws[[len(set(row)) >= 3 for row in draws.tolist()]]
+    a, b = _resampled_means(first, draws, rng), _resampled_means(second, draws, rng)
+    if kind == "spearman":
+        from scipy.stats import rankdata
+
+        a, b = rankdata(a, axis=1), rankdata(b, axis=1)
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    scale = np.sqrt(np.square(a).sum(1) * np.square(b).sum(1))
+    defined = scale > 1e-12
+    samples = ((a * b).sum(1)[defined] / scale[defined])[:resamples]
     if len(samples) < resamples // 2:
         return Estimate(value, -1.0, 1.0, n)
-    low, high = _percentile_interval(np.array(samples))
+    low, high = _percentile_interval(samples)
     return Estimate(value, min(low, value), max(high, value), n)
+
+
+def _resampled_means(
+    scores: Sequence[NDArray[np.float64]], draws: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Means [R, n] of episodes redrawn with replacement, of the policies that `draws` [R, n] names."""
+    means = np.empty(draws.shape)
+    for index, values in enumerate(scores):
+        where = draws == index
+        means[where] = values[rng.integers(values.size, size=(int(where.sum()), values.size))].mean(1)
+    return means
 
 
 @dataclass(frozen=True)

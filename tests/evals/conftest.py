@@ -112,8 +112,11 @@ class FakeModel:
         return frame
 
 
-def colour_judge(frames: np.ndarray, tasks: Sequence[str], colours: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def colour_judge(
+    frames: np.ndarray, first_frames: np.ndarray, tasks: Sequence[str], colours: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
     """Success when the red block's left edge is beyond pixel 13."""
+    assert frames.shape == first_frames.shape and len(frames) == len(tasks) == len(colours)
     left = np.array([np.argwhere((f == COLOURS["red"]).all(-1))[:, 1].min(initial=SIZE) % SIZE for f in frames])
     return (left > 13).astype(float), left / SIZE
 
