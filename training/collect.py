@@ -233,11 +233,11 @@ def _check(root: Path, episodes: int, config: CollectConfig, workers: int) -> No
 def _check_same_config(root: Path, config: CollectConfig) -> None:
     path = root / f"collect-{config.split}.json"
     wanted = dataclasses.asdict(config)
-    if not path.is_file():
-        if any((root / "annotation" / config.split).glob("*.json")):
-            raise UserError(f"{root}: has {config.split} episodes that `collect` did not write; choose another folder")
+    if not any((root / "annotation" / config.split).glob("*.json")):
         write_json(path, wanted)
         return
+    if not path.is_file():
+        raise UserError(f"{root}: has {config.split} episodes that `collect` did not write; choose another folder")
     found = read_json(path)
     for name, value in wanted.items():
         if found.get(name) != value:

@@ -114,8 +114,9 @@ def _read_actions(content: dict[str, Any], path: Path) -> NDArray[np.float32]:
 def numbers(content: dict[str, Any], name: str, path: Path, columns: int | None = None) -> NDArray[np.float64]:
     """A field as float64 [T], or [T, columns] (further columns cut off). UserError when it is anything else."""
     expected = "a list of numbers" if columns is None else f"rows of at least {columns} numbers"
+    given = field(content, name, path)
     try:
-        values = np.asarray(field(content, name, path), dtype=np.float64)
+        values = np.asarray(given, dtype=np.float64)
     except (ValueError, TypeError):
         raise UserError(f"{path}: field {name!r} is not {expected}") from None
     if columns is not None and values.size == 0:

@@ -2,7 +2,7 @@
 
 Both are read as the published training code reads them: the first step, whose action is zero, is dropped, and the
 displacements are recomputed from the recorded poses, so that actions[t] really leads from frame t to frame t+1. The
-gripper stays the recorded command.
+gripper is the recorded command, made binary.
 """
 
 from __future__ import annotations
@@ -98,13 +98,26 @@ def _episode(
     if len(actions) > 1 and np.abs(actions[0, :6]).max() < _ZERO_ACTION:
         frames, actions, states = frames[1:], actions[1:], states[1:]
     told = actions[:-1]  # the last action leads beyond the last frame
-    opening = np.clip(told[:, 6], 0.0, 1.0)
+    opening = binary_gripper(actions[:, 6])[:-1]
     if relabel:
         told = actions_from_states(states, gripper=opening)
     else:
         told = convert(told, RLDS_BRIDGE, CANONICAL, states=states[:-1])
         told[:, 6] = opening
     return Episode(frames, told, states, instruction, RLDS_BRIDGE.rate_hz, episode_id, where)
+
+
+def binary_gripper(command: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Gripper commands [T] as 0 or 1: a value on the way (0.05 to 0.95) becomes the end that it is on the way to.
+
+    Where the recording stops on the way, it becomes the nearer end.
+    """
+    ends = np.where(command > 0.95, 1.0, np.where(command < 0.05, 0.0, np.nan))
+    following = float(command[-1] > 0.5) if len(command) else 0.0
+    for index in range(len(command) - 1, -1, -1):
+        following = following if np.isnan(ends[index]) else float(ends[index])
+        ends[index] = following
+    return ends.astype(np.float32)
 
 
 def _rows(values: Any, name: str, where: str) -> NDArray[np.float32]:
