@@ -35,6 +35,7 @@ MAX_BLOCKS = 3
 PLATE_RADIUS = 0.052
 PLATE_HEIGHT = 0.004
 ZONE_HALF = 0.047  # half the edge of the target zone, a square patch on the table
+ZONE_REACH = 0.035  # a block is in the zone when its centre is within this of the zone's centre, along both edges
 LIFT_HEIGHT = 0.05  # a block this far above the table counts as picked up
 
 # Colour name -> RGB in 0..1: saturated hues far from each other and from every wood tone, the plate and the zone.
@@ -61,6 +62,9 @@ CAMERA_JITTER_M, CAMERA_JITTER_RAD = 0.015, np.deg2rad(1.5)
 # Where things may lie (block, plate and zone centres), and how far apart their centres must be.
 LAYOUT_LOW, LAYOUT_HIGH = np.array([0.195, -0.125]), np.array([0.385, 0.125])
 PUSH_RANGE = (0.085, 0.19)  # distance from the target block to the zone's centre
+# Cosine of the smallest angle between the push and the camera's line of sight: a block that is pushed straight away from
+# the camera would be hidden behind the gripper, and no model could tell from the frames where it is.
+PUSH_AWAY_MAX = 0.5
 PUSH_STANDOFF = 0.055  # room behind the target block for the gripper that pushes it
 
 
@@ -186,7 +190,7 @@ def _sample_layout(rng: np.random.Generator, count: int) -> tuple[NDArray[np.flo
 
     Everything is kept apart, and the corridor along which the target is pushed into the zone is kept free.
     """
-    slack = 1.0
+    away = -np.array([np.cos(CAMERA_AZIMUTH), np.sin(CAMERA_AZIMUTH)])
     for attempt in range(20_000):
         # Draws are nearly always accepted within a few hundred; the margins shrink a little so that none can run for ever.
         slack = 0.95 ** (attempt // 2000)
@@ -195,6 +199,8 @@ def _sample_layout(rng: np.random.Generator, count: int) -> tuple[NDArray[np.flo
         target = blocks[0]
         distance = float(np.hypot(*(zone - target)))
         if not PUSH_RANGE[0] <= distance <= PUSH_RANGE[1]:
+            continue
+        if (zone - target) @ away > PUSH_AWAY_MAX * distance:
             continue
         behind = target - (zone - target) / distance * PUSH_STANDOFF
         obstacles = [*blocks[1:], plate]

@@ -23,7 +23,7 @@ from wfm_sim.assets.tabletop import (
     PLATE_HEIGHT,
     PLATE_RADIUS,
     WORKSPACE,
-    ZONE_HALF,
+    ZONE_REACH,
     TabletopScene,
     check_task,
     layout_of,
@@ -86,7 +86,8 @@ class TabletopMuJoCoEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         The gain in progress since the last step, plus 1 in each step that ends in success. Progress (`info["progress"]`,
         0..1) is a quarter for reaching the block, the rest for moving it to its goal, and 1 on success.
     Success (`info["is_success"]`):
-        push: the block's centre is over the zone. pick: the block is LIFT_HEIGHT above the table, held by the gripper.
+        push: the block's centre is within ZONE_REACH of the zone's along both its edges.
+        pick: the block is LIFT_HEIGHT above the table and the gripper touches it.
         place: the block rests on the plate and the gripper does not touch it.
     Info:
         task, target_colour, instruction (text), is_success, progress, measured_pose float32 [7], scene_seed (int), and
@@ -262,7 +263,7 @@ class TabletopMuJoCoEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     def _is_success(self) -> bool:
         block, goal = self._sim.block_position(0), self._goal()
         if self.scene.task == "push":
-            return bool(np.all(np.abs(block[:2] - goal[:2]) < ZONE_HALF) and block[2] < 2 * BLOCK_HALF)
+            return bool(np.all(np.abs(block[:2] - goal[:2]) < ZONE_REACH) and block[2] < 2 * BLOCK_HALF)
         if self.scene.task == "pick":
             return bool(block[2] >= goal[2] and self._sim.block_touched(0))
         on_plate = np.hypot(*(block[:2] - goal[:2])) < PLATE_RADIUS and abs(block[2] - goal[2]) < 0.008
