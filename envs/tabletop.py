@@ -67,8 +67,8 @@ class TabletopEnv(ImaginedEnv):
         The judge's probability was above `success_threshold` on `success_frames` successive frames, so that one
         misjudged frame ends nothing. It terminates the episode where `terminate_on_success`.
     Info:
-        task, target_colour, instruction, is_success, progress and, where they are known, scene_seed and layout as the twin
-        gives them; episode, frame of a recorded start; notice where an image was resized.
+        task, target_colour, instruction, is_success, progress; scene_seed and layout as the twin gives them, where they
+        are known; episode and frame of a recorded start; notice where an image was resized.
 
     `reset(seed=s)` begins at the twin's first frame of scene s, and s also seeds the world model's noise. Options:
         {"task": name}: another task in this episode.

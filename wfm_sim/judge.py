@@ -13,6 +13,7 @@ a share of the way from there. It is trained by training/judge.py.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,9 +39,11 @@ class JudgeConfig:
     tasks: tuple[str, ...]
     colours: tuple[str, ...]
     frame_size: tuple[int, int] = (64, 64)
-    widths: tuple[int, ...] = (32, 48, 64, 80)
-    embedding: int = 32
-    hidden: int = 96
+    stem: int = 24
+    widths: tuple[int, ...] = (64, 72, 64)  # at 1/4, 1/8 and 1/16 of the frame
+    depths: tuple[int, ...] = (2, 1, 1)  # residual blocks at each
+    embedding: int = 16
+    hidden: int = 64
 
 
 class ResidualBlock(nn.Module):
@@ -60,32 +63,35 @@ class ResidualBlock(nn.Module):
 
 
 class JudgeNetwork(nn.Module):
-    """Success logit [B] and progress logit [B] from frames float32 [B, 6, H, W] in -1..1 (this frame, the first frame) and
+    """Success logit [B] and progress logit [B] from frames float32 [B, 6, H, W] in -1..1 (this and the first) and
     the indices of task and colour, int64 [B]."""
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
         self.config = config
-        first, *rest = config.widths
-        height, width = (size // 2 ** len(config.widths) for size in config.frame_size)
         self.task = nn.Embedding(len(config.tasks), config.embedding)
         self.colour = nn.Embedding(len(config.colours), config.embedding)
-        self.stem = nn.Conv2d(6, first, 4, stride=2, padding=1)
-        self.blocks = nn.ModuleList(ResidualBlock(w, config.embedding) for w in config.widths)
+        self.stem = nn.Conv2d(6, config.stem, 4, stride=2, padding=1)
+        before = (config.stem, *config.widths)
         self.downs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(config.widths, rest, strict=False)
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(before, config.widths, strict=False)
+        )
+        self.stages = nn.ModuleList(
+            nn.ModuleList(ResidualBlock(width, config.embedding) for _ in range(depth))
+            for width, depth in zip(config.widths, config.depths, strict=True)
         )
         # Where things are is what matters: the last map is flattened, not averaged.
-        self.read = nn.Linear(config.widths[-1] * height * width, config.hidden)
+        cells = math.prod(size // 2 ** len(before) for size in config.frame_size)
+        self.read = nn.Linear(config.widths[-1] * cells, config.hidden)
         self.out = nn.Linear(config.hidden, 2)
 
     def forward(self, frames: Tensor, task: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
         condition = F.silu(self.task(task) + self.colour(colour))
         x = self.stem(frames)
-        for index, block in enumerate(self.blocks):
-            x = block(x, condition)
-            if index < len(self.downs):
-                x = self.downs[index](x)
+        for down, stage in zip(self.downs, self.stages, strict=True):
+            x = down(F.silu(x))
+            for block in stage:
+                x = block(x, condition)
         success, progress = self.out(F.silu(self.read(F.silu(x).flatten(1)))).unbind(1)
         return success, progress
 

@@ -1,11 +1,16 @@
 """Environments over every world (env_worlds.py) and of every learned id, closed after the test."""
 
+import sys
+from pathlib import Path
+
 import gymnasium as gym
 import pytest
 import torch
-from env_worlds import LEARNED, world_kwargs
 
-import wfm_sim  # noqa: F401 - registers the environments
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not: for env_worlds and standin
+from env_worlds import LEARNED, world_kwargs  # noqa: E402
+
+import wfm_sim  # noqa: E402, F401 - registers the environments
 
 torch.set_num_threads(1)
 

@@ -1,0 +1,306 @@
+"""Training the pixel judge (wfm_sim/judge.py) on episodes of the physics twin.
+
+    path = train_judge("datasets/tabletop", "runs/judge")        # resumes where it was stopped
+
+Beside the recorded answer (was *this* task on *this* block a success?), every frame answers other questions whose truth
+follows from the recorded block positions: is a distractor in the zone, is any block lifted? They teach the judge to look
+at the colour and at the task rather than at what the robot seems to be doing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from wfm_sim.data import open_dataset
+from wfm_sim.data.bulk import EpisodeArrays, load_frames
+from wfm_sim.errors import UserError
+from wfm_sim.judge import Judge, JudgeConfig, JudgeNetwork, save_judge, to_network
+from wfm_sim.training.loop import LoopConfig, launch
+
+# Geometry of the scene, metres; a test holds it equal to assets/tabletop.py, which training does not import.
+BLOCK_HALF, ZONE_HALF, PLATE_RADIUS, LIFT_HEIGHT = 0.021, 0.047, 0.052, 0.05
+NEARLY = 0.5  # failures with this much progress are hard
+
+
+@dataclass(frozen=True)
+class JudgeRecipe:
+    """What decides the result, with the data.
+
+    Attributes:
+        steps, batch, lr, seed: As usual.
+        shares: Shares of a batch: recorded successes, hard recorded failures, other recorded failures, successes and
+            failures of the questions that were added.
+        noise, blur, shrink, gain: Augmentation against what imagined frames look like: standard deviation of the noise
+            (0..255), probabilities of a 3x3 blur and of a detour through 40 pixels, and range of the contrast.
+        progress_weight: Weight of the progress loss.
+    """
+
+    steps: int = 4000
+    batch: int = 192
+    lr: float = 2e-3
+    seed: int = 0
+    shares: tuple[float, float, float, float, float] = (0.34, 0.20, 0.22, 0.10, 0.14)
+    noise: float = 8.0
+    blur: float = 0.3
+    shrink: float = 0.15
+    gain: float = 0.08
+    progress_weight: float = 0.5
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Q questions about recorded frames, with their answers.
+
+    Attributes:
+        episode, time, task, colour: int64 [Q], indices into the episodes, their frames and the judge's names.
+        success: bool [Q].
+        progress: float32 [Q], NaN where it was not recorded.
+    """
+
+    episode: NDArray[np.int64]
+    time: NDArray[np.int64]
+    task: NDArray[np.int64]
+    colour: NDArray[np.int64]
+    success: NDArray[np.bool_]
+    progress: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.episode)
+
+    def where(self, mask: NDArray[np.bool_]) -> Questions:
+        """Those of a bool mask [Q]."""
+        return Questions(*(getattr(self, name)[mask] for name in self.__dataclass_fields__))
+
+
+def recorded_questions(data: EpisodeArrays, config: JudgeConfig) -> Questions:
+    """Every frame's own task and target, answered by the twin."""
+    success, progress = data.stack("success").astype(bool), data.stack("progress").astype(np.float32)
+    episodes, times = np.indices(success.shape).reshape(2, -1)
+    task = np.array([_index(extras["task"], config.tasks) for extras in data.extras])[episodes]
+    colour = np.array([_index(extras["target_colour"], config.colours) for extras in data.extras])[episodes]
+    return Questions(episodes, times, task, colour, success.reshape(-1), progress.reshape(-1))
+
+
+def added_questions(data: EpisodeArrays, config: JudgeConfig) -> Questions:
+    """Other tasks and blocks, where the block positions decide the answer; not at all for data without positions."""
+    rows: list[tuple[Any, ...]] = []
+    for e, extras in enumerate(data.extras):
+        if "object_positions" not in extras or "object_colours" not in extras:
+            continue
+        positions = np.asarray(extras["object_positions"], dtype=np.float64)  # [T, blocks, 3]
+        goal, own_task = np.asarray(extras["layout"]["goal"]), extras["task"]
+        for block, colour in enumerate(extras["object_colours"]):
+            xyz, own = positions[:, block], colour == extras["target_colour"]
+            answers: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]] = {}  # success, and where it is certain
+            if not (own and own_task == "pick"):
+                height = xyz[:, 2] - BLOCK_HALF - LIFT_HEIGHT
+                answers["pick"] = height >= 0, np.abs(height) > 0.003
+            if own_task == "push" and not own:
+                inside = (np.abs(xyz[:, :2] - goal[:2]) < ZONE_HALF).all(1) & (xyz[:, 2] < 2 * BLOCK_HALF)
+                answers["push"] = inside, np.ones(len(xyz), dtype=bool)
+            if own_task == "place" and not own:
+                off = np.hypot(*(xyz[:, :2] - goal[:2]).T) > PLATE_RADIUS
+                answers["place"] = np.zeros(len(xyz), dtype=bool), off  # on the plate, the gripper decides: not asked
+            for task, (success, certain) in answers.items():
+                times = np.flatnonzero(certain)
+                names = _index(task, config.tasks), _index(colour, config.colours)
+                rows += [(e, t, *names, success[t], np.nan) for t in times]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 6
+    kinds = (np.int64, np.int64, np.int64, np.int64, np.bool_, np.float32)
+    return Questions(*(np.array(column, dtype=kind) for column, kind in zip(columns, kinds, strict=True)))
+
+
+class JudgeTask:
+    """What training/loop.py trains: batches, loss, validation, export."""
+
+    def __init__(self, train: EpisodeArrays, val: EpisodeArrays, recipe: JudgeRecipe) -> None:
+        colours = sorted({colour for extras in train.extras for colour in extras["object_colours"]})
+        tasks = sorted({extras["task"] for extras in train.extras})
+        height, width = train.frames.shape[2:4]
+        self.config = JudgeConfig(tuple(tasks), tuple(colours), (height, width))
+        self.model, self.recipe, self.train, self.val = JudgeNetwork(self.config), recipe, train, val
+        self.model.to(memory_format=torch.channels_last)
+        recorded, added = recorded_questions(train, self.config), added_questions(train, self.config)
+        hard = recorded.progress > NEARLY
+        pools = [
+            recorded.where(recorded.success),
+            recorded.where(~recorded.success & hard),
+            recorded.where(~recorded.success & ~hard),
+            added.where(added.success),
+            added.where(~added.success),
+        ]
+        if not len(pools[0]):
+            raise UserError("no frame of the training episodes is a success: nothing to learn from")
+        self.pools = [(pool, share) for pool, share in zip(pools, recipe.shares, strict=True) if len(pool)]
+        self.quality: dict[str, Any] = {}
+
+    def loss(self, step: int, generator: torch.Generator, rank: int) -> tuple[Tensor, dict[str, float]]:
+        """Cross-entropy of success, and of progress where it was recorded."""
+        rng = np.random.default_rng([self.recipe.seed, step, rank])
+        q = self._draw(rng)
+        frames = augment(torch.from_numpy(self.train.frames[q.episode, q.time]), self.recipe, generator)
+        first = augment(torch.from_numpy(self.train.frames[q.episode, 0]), self.recipe, generator)
+        pixels = to_network(frames, first).contiguous(memory_format=torch.channels_last)
+        success, progress = self.model(pixels, torch.from_numpy(q.task), torch.from_numpy(q.colour))
+        truth = torch.from_numpy(q.success).float()
+        success_loss = F.binary_cross_entropy_with_logits(success.float(), truth)
+        known = torch.from_numpy(np.isfinite(q.progress))
+        progress_loss = F.binary_cross_entropy_with_logits(
+            progress.float()[known], torch.from_numpy(q.progress[known.numpy()])
+        )
+        right = float(((success > 0) == (truth > 0.5)).float().mean())
+        loss = success_loss + self.recipe.progress_weight * progress_loss
+        return loss, {"success": float(success_loss.detach()), "accuracy": right}
+
+    def _draw(self, rng: np.random.Generator) -> Questions:
+        total = sum(share for _, share in self.pools)
+        parts = []
+        for pool, share in self.pools:
+            count = max(1, round(self.recipe.batch * share / total))
+            parts.append(pool.where(rng.integers(len(pool), size=count)))
+        names = Questions.__dataclass_fields__
+        return Questions(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    def sample(self, step: int, out: Path) -> dict[str, float]:
+        """Quality on the held-out episodes; the whole of it goes to <out>/quality.json."""
+        self.quality = measure(Judge(self.model), self.val)
+        (out / "quality.json").write_text(json.dumps(self.quality, indent=2))
+        names = ("balanced_accuracy", "precision", "recall", "progress_error", "episode_agreement")
+        return {f"val_{name}": self.quality[name] for name in names}
+
+    def export(self, path: Path, about: dict[str, Any]) -> None:
+        """Write the judge with its quality and how it came to be."""
+        save_judge(path, self.model, {**self.quality, **about})
+
+    def extra_state(self) -> dict[str, Tensor]:
+        """Nothing else changes."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Nothing else changes."""
+
+
+def augment(frames: Tensor, recipe: JudgeRecipe, generator: torch.Generator) -> Tensor:
+    """Frames as blurred, noisy and slightly off in contrast as imagined ones may be: uint8 [B, H, W, 3] -> the same."""
+    rows, height, width, _ = frames.shape
+    x = frames.permute(0, 3, 1, 2).float()
+
+    def chance(probability: float) -> Tensor:
+        return (torch.rand(rows, generator=generator) < probability)[:, None, None, None]
+
+    def uniform() -> Tensor:
+        return torch.rand(rows, generator=generator)[:, None, None, None]
+
+    blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    x = torch.where(chance(recipe.blur), x + uniform() * (blurred - x), x)
+    small = F.interpolate(x, (height * 5 // 8, width * 5 // 8), mode="area")
+    x = torch.where(chance(recipe.shrink), F.interpolate(small, (height, width), mode="bilinear"), x)
+    x = (x - 128) * (1 + recipe.gain * (2 * uniform() - 1)) + 128 + 255 * recipe.gain / 2 * (2 * uniform() - 1)
+    strength = torch.where(chance(0.5), recipe.noise * uniform(), torch.zeros(rows, 1, 1, 1))
+    x = x + strength * torch.randn(x.shape, generator=generator)
+    return x.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def measure(judge: Judge, data: EpisodeArrays, threshold: float = 0.5, batch: int = 256) -> dict[str, Any]:
+    """How good a judge is on recorded episodes: every frame's own task, as the environments ask it.
+
+    Returns:
+        balanced_accuracy, precision, recall, progress_error (mean absolute), positives (their share), frames, episodes,
+        per_task {task: balanced_accuracy}, and episode_agreement and episode_agreement_2: the share of episodes on
+        whose success judge and twin agree when one frame, or two successive ones, must be judged a success.
+    """
+    q = recorded_questions(data, judge.config)
+    probability, progress = np.empty(len(q)), np.empty(len(q))
+    for begin in range(0, len(q), batch):
+        part = slice(begin, begin + batch)
+        probability[part], progress[part] = judge(
+            data.frames[q.episode[part], q.time[part]],
+            data.frames[q.episode[part], np.zeros_like(q.time[part])],
+            [judge.config.tasks[i] for i in q.task[part]],
+            [judge.config.colours[i] for i in q.colour[part]],
+        )
+    said = probability > threshold
+    per_task = {
+        name: round(balanced_accuracy(said[q.task == i], q.success[q.task == i]), 4)
+        for i, name in enumerate(judge.config.tasks)
+        if (q.task == i).any()
+    }
+    shape = data.frames.shape[:2]
+    truth, answer = q.success.reshape(shape), said.reshape(shape)
+    twice = answer[:, 1:] & answer[:, :-1]
+    return {
+        "balanced_accuracy": round(balanced_accuracy(said, q.success), 4),
+        "precision": round(float(q.success[said].mean()) if said.any() else float("nan"), 4),
+        "recall": round(float(said[q.success].mean()) if q.success.any() else float("nan"), 4),
+        "progress_error": round(float(np.abs(np.where(said, 1.0, progress) - q.progress).mean()), 4),
+        "positives": round(float(q.success.mean()), 4),
+        "frames": len(q),
+        "episodes": len(data),
+        "per_task": per_task,
+        "episode_agreement": round(float((answer.any(1) == truth.any(1)).mean()), 4),
+        "episode_agreement_2": round(float((twice.any(1) == truth.any(1)).mean()), 4),
+    }
+
+
+def balanced_accuracy(said: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """Mean of the shares of positives and of negatives answered rightly; NaN where one of them is missing."""
+    if truth.all() or not truth.any():
+        return float("nan")
+    return float((said[truth].mean() + (~said[~truth]).mean()) / 2)
+
+
+def train_judge(
+    data: str | Path,
+    out: str | Path,
+    recipe: JudgeRecipe | None = None,
+    *,
+    train_split: str = "train",
+    val_split: str = "val",
+    bf16: bool = True,
+) -> Path:
+    """Train a judge, or go on with one that was stopped.
+
+    Args:
+        data: A folder that `wfm-sim collect` wrote, with a training and a held-out split.
+        out: Folder for checkpoints, metrics and the result.
+        recipe: Steps, seed and so on.
+        train_split, val_split: Names of the splits.
+        bf16: Autocast; five times as fast on a CPU with AMX.
+
+    Returns:
+        <out>/model.safetensors, with its configuration and the measured quality inside.
+
+    Raises:
+        UserError: no such data, or data without success and progress.
+    """
+    recipe, out = recipe or JudgeRecipe(), Path(out)
+    train, val = load_frames(open_dataset(data, train_split)), load_frames(open_dataset(data, val_split))
+    about = {"recipe": asdict(recipe), "training_episodes": len(train), "threshold": 0.5}
+    loop = LoopConfig(
+        steps=recipe.steps,
+        lr=recipe.lr,
+        seed=recipe.seed,
+        ema=0.998,
+        bf16=bf16,
+        muon=False,
+        sample_every=max(1, min(500, recipe.steps)),
+        log_every=50,
+    )
+    torch.manual_seed(recipe.seed)
+    launch(lambda rank: JudgeTask(train, val, recipe), loop, out, about)
+    return out / "model.safetensors"
+
+
+def _index(name: str, known: tuple[str, ...]) -> int:
+    if name not in known:
+        raise UserError(f"the data speak of {name!r}, which the judge does not know (only {', '.join(known)})")
+    return known.index(name)
