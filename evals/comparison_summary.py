@@ -97,7 +97,7 @@ def summarise(outcomes: Sequence[Outcome], *, seed: int = 0) -> Comparison:
 def summary_lines(comparison: Comparison) -> list[str]:
     """The sentences under the table."""
     sampling = comparison.gap.from_sampling
-    noise = f" (equal worlds would show {100 * sampling:.1f} points by sampling alone)" if sampling is not None else ""
+    noise = f" (two equal worlds with independent episodes: {100 * sampling:.1f})" if sampling is not None else ""
     rates = comparison.episodes.rates()
     lines = [
         f"rank correlation over {len(comparison.policies)} policies (Spearman): {comparison.rank_correlation.format()}",
