@@ -102,8 +102,9 @@ class Starts:
         frame, notice = fit_image(episode.frames[t], self.frame_size)
         info: dict[str, Any] = {"episode": index, "frame": t}
         extras = dict(episode.extras)
-        if t == 0:  # later the target lies elsewhere
-            info |= {key: extras[key] for key in ("scene_seed", "layout") if key in extras}
+        if t == 0 and "layout" in extras:  # later the target lies elsewhere
+            info["layout"] = {name: _leaf(value) for name, value in extras["layout"].items()}
+            info["scene_seed"] = int(extras["seed"])
         if notice:
             info["notice"] = notice
         recorded = {
@@ -111,7 +112,9 @@ class Starts:
             "target_colour": extras.get("target_colour"),
             "instruction": episode.instruction,
         }
-        pose = options.get("agent_pos", DEFAULT_POSE if episode.states is None else episode.states[t])
+        # Episodes of ours say what was commanded, others only what was measured.
+        poses = extras.get("agent_pos", episode.states)
+        pose = options.get("agent_pos", DEFAULT_POSE if poses is None else poses[t])
         start = self._described(frame, _check_pose(pose), seed, options, recorded, info)
         return replace(start, first_frame=fit_image(episode.frames[0], self.frame_size)[0]) if t else start
 
@@ -161,6 +164,11 @@ def fit_image(image: Any, frame_size: tuple[int, int]) -> tuple[NDArray[np.uint8
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     notice = f"the image of {h}x{w} pixels was resized to {height}x{width}"
     return np.ascontiguousarray(resized, dtype=np.uint8), notice
+
+
+def _leaf(value: Any) -> Any:
+    """An entry of a layout as the twin has it: an array, or the task's number."""
+    return int(value) if np.ndim(value) == 0 else np.asarray(value, dtype=np.float32)
 
 
 def _check_pose(pose: Any) -> NDArray[np.float64]:

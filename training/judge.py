@@ -44,9 +44,9 @@ class JudgeRecipe:
         progress_weight: Weight of the progress loss.
     """
 
-    steps: int = 4000
-    batch: int = 192
-    lr: float = 2e-3
+    steps: int = 6000
+    batch: int = 64
+    lr: float = 1.5e-3
     seed: int = 0
     shares: tuple[float, float, float, float, float] = (0.34, 0.20, 0.22, 0.10, 0.14)
     noise: float = 8.0

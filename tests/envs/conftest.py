@@ -39,3 +39,13 @@ def make_env():
     yield _make
     for env in made:
         env.close()
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory) -> Path:
+    """A data set of two short episodes of the twin."""
+    from wfm_sim.training.collect import CollectConfig, collect
+
+    root = tmp_path_factory.mktemp("recorded")
+    collect(root, 2, CollectConfig(seed=3, steps=6), workers=1)
+    return root
