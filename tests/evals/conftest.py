@@ -103,9 +103,12 @@ class FakeModel:
         return replace(state, shift=shift, steps=state.steps + condition.shape[1]), np.stack(frames, axis=1)
 
     def _frame(self, first: np.ndarray, shift: float) -> np.ndarray:
-        red = (first == COLOURS["red"]).all(-1)
+        if not (shift or self.erase):
+            return first
+        channels = first.astype(int)  # a frame may come from a compressed video
+        red = (channels[..., 0] - channels[..., 1] > 80) & (channels[..., 0] - channels[..., 2] > 80)
         row, column = np.argwhere(red)[0]
-        x = round(float(shift) + 6.5 - SIDE / 2 + 0.5) if shift else int(column)
+        x = round(float(shift) + float(column))
         frame = draw((100.0, 100.0), (25.5, 26.5))
         if not self.erase:
             frame[row : row + SIDE, x : x + SIDE] = COLOURS["red"]
@@ -134,3 +137,61 @@ def make_model() -> Callable[..., FakeModel]:
 @pytest.fixture
 def judge() -> Callable[..., Any]:
     return colour_judge
+
+
+@dataclass(frozen=True)
+class WayState:
+    frames: np.ndarray
+    way: np.ndarray  # metres moved so far
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, rows: Any) -> "WayState":
+        return WayState(self.frames[rows], self.way[rows])
+
+    @classmethod
+    def cat(cls, states: Any) -> "WayState":
+        return cls(np.concatenate([s.frames for s in states]), np.concatenate([s.way for s in states]))
+
+
+class WayModel:
+    """Repeats the first frame, but writes into its first pixel how many centimetres the gripper has been moved."""
+
+    spec = WorldModelSpec(
+        name="way",
+        frame_size=(64, 64),
+        fps=5.0,
+        condition="action",
+        condition_low=tuple(map(float, ACTION_LOW)),
+        condition_high=tuple(map(float, ACTION_HIGH)),
+        condition_units=UNITS,
+        frames_per_step=1,
+        context_frames=1,
+        latent_shape=(3, 64, 64),
+    )
+
+    def start(self, frames: np.ndarray, *, seeds: Any = None) -> WayState:
+        return WayState(frames[:, -1], np.zeros(len(frames)))
+
+    def step(self, state: WayState, condition: np.ndarray) -> tuple[WayState, np.ndarray]:
+        way = state.way + np.linalg.norm(condition[:, 0, :3], axis=1)
+        frames = state.frames.copy()
+        frames[:, 0, 0] = np.round(way * 100)[:, None]
+        return replace(state, way=way), frames[:, None]
+
+
+def _way_judge(frames: Any, first_frames: Any, tasks: Any, colours: Any) -> tuple[np.ndarray, np.ndarray]:
+    """A success after 10 cm: moving policies succeed, one that stands still does not."""
+    way = np.where((frames == first_frames).all((1, 2, 3)), 0, frames[:, 0, 0, 0])
+    return (way >= 10).astype(float), np.minimum(way / 10.0, 1)
+
+
+@pytest.fixture
+def way_model() -> WayModel:
+    return WayModel()
+
+
+@pytest.fixture
+def way_judge() -> Callable[..., Any]:
+    return _way_judge

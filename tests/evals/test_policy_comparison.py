@@ -1,71 +1,23 @@
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from wfm_sim.actions import ACTION_HIGH, ACTION_LOW, UNITS
 from wfm_sim.errors import UserError
 from wfm_sim.evals import comparison_summary as cs
 from wfm_sim.evals import policy_comparison as pc
-from wfm_sim.world_model import WorldModelSpec
 
 
-@dataclass(frozen=True)
-class State:
-    frames: np.ndarray
-    way: np.ndarray  # metres moved so far
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __getitem__(self, rows: Any) -> "State":
-        return State(self.frames[rows], self.way[rows])
-
-    @classmethod
-    def cat(cls, states: Any) -> "State":
-        return cls(np.concatenate([s.frames for s in states]), np.concatenate([s.way for s in states]))
+@pytest.fixture
+def compare(way_model: Any, way_judge: Any) -> Callable[..., tuple[list[pc.Outcome], pc.Speed]]:
+    return partial(pc.compare, world_model=way_model, judge=way_judge)
 
 
-class WayModel:
-    """Repeats the first frame, but writes into its first pixel how many centimetres the gripper has been moved."""
-
-    spec = WorldModelSpec(
-        name="way",
-        frame_size=(64, 64),
-        fps=5.0,
-        condition="action",
-        condition_low=tuple(map(float, ACTION_LOW)),
-        condition_high=tuple(map(float, ACTION_HIGH)),
-        condition_units=UNITS,
-        frames_per_step=1,
-        context_frames=1,
-        latent_shape=(3, 64, 64),
-    )
-
-    def start(self, frames: np.ndarray, *, seeds: Any = None) -> State:
-        return State(frames[:, -1], np.zeros(len(frames)))
-
-    def step(self, state: State, condition: np.ndarray) -> tuple[State, np.ndarray]:
-        way = state.way + np.linalg.norm(condition[:, 0, :3], axis=1)
-        frames = state.frames.copy()
-        frames[:, 0, 0] = np.round(way * 100)[:, None]
-        return replace(state, way=way), frames[:, None]
-
-
-def way_judge(frames: Any, first_frames: Any, tasks: Any, colours: Any) -> tuple[np.ndarray, np.ndarray]:
-    """A success after 10 cm: moving policies succeed, one that stands still does not."""
-    way = np.where((frames == first_frames).all((1, 2, 3)), 0, frames[:, 0, 0, 0])
-    return (way >= 10).astype(float), np.minimum(way / 10.0, 1)
-
-
-def compare(jobs: Any, **options: Any) -> tuple[list[pc.Outcome], pc.Speed]:
-    return pc.compare(jobs, world_model=WayModel(), judge=way_judge, **options)
-
-
-def test_both_worlds_run_every_job_whatever_the_batch(tmp_path: Path) -> None:
+def test_both_worlds_run_every_job_whatever_the_batch(compare: Any, tmp_path: Path) -> None:
     jobs = pc.plan(["zero", "expert"], ["push", "pick"], 2)
     path = tmp_path / "records.jsonl"
     outcomes, speed = compare(jobs, num_envs=3, workers=0, keep=jobs[:1], records_file=path)
@@ -87,14 +39,14 @@ def test_both_worlds_run_every_job_whatever_the_batch(tmp_path: Path) -> None:
     assert [o.to_json() for o in alone] == [o.to_json() for o in outcomes]
 
 
-def test_twin_in_another_process_gives_the_same() -> None:
+def test_twin_in_another_process_gives_the_same(compare: Any) -> None:
     jobs = pc.plan(["random"], ["push"], 2, seed=3)
     here, _ = compare(jobs, num_envs=2, workers=0)
     there, _ = compare(jobs, num_envs=2, workers=1)
     assert [o.to_json() for o in here] == [o.to_json() for o in there]
 
 
-def test_bad_names_and_counts() -> None:
+def test_bad_names_and_counts(compare: Any) -> None:
     with pytest.raises(UserError, match="did you mean 'expert'"):
         pc.plan(["expret"], ["push"], 1)
     with pytest.raises(UserError, match="at least 1"):
