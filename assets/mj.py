@@ -1,4 +1,4 @@
-"""The one place where MuJoCo is imported, so that a machine without it fails with a sentence, and only when it is used."""
+"""The one place where MuJoCo is imported: a machine without it gets one clear sentence, and only when it is used."""
 
 from __future__ import annotations
 

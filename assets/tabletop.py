@@ -62,8 +62,8 @@ CAMERA_JITTER_M, CAMERA_JITTER_RAD = 0.015, np.deg2rad(1.5)
 # Where things may lie (block, plate and zone centres), and how far apart their centres must be.
 LAYOUT_LOW, LAYOUT_HIGH = np.array([0.195, -0.125]), np.array([0.385, 0.125])
 PUSH_RANGE = (0.085, 0.19)  # distance from the target block to the zone's centre
-# Cosine of the smallest angle between the push and the camera's line of sight: a block that is pushed straight away from
-# the camera would be hidden behind the gripper, and no model could tell from the frames where it is.
+# Cosine of the smallest angle between the push and the camera's line of sight. A block that is pushed straight away
+# from the camera would be hidden behind the gripper, and no model could tell from the frames where it is.
 PUSH_AWAY_MAX = 0.5
 PUSH_STANDOFF = 0.055  # room behind the target block for the gripper that pushes it
 
@@ -82,8 +82,8 @@ class Block:
 class TabletopScene:
     """All that varies from seed to seed. `blocks[0]` is the target; the others are distractors.
 
-    Lengths in metres, angles in radians, colours in 0..1. `camera_position` and `camera_axes` (x and y axis of the image,
-    right and up) are in the base frame; `start` is a pose as in wfm_sim/actions.py.
+    Lengths in metres, angles in radians, colours in 0..1. `camera_position` and `camera_axes` (the image's right and
+    up, one after the other) are in the base frame; `start` is a pose as in wfm_sim/actions.py.
     """
 
     seed: int
@@ -185,14 +185,16 @@ def sample_scene(seed: int, task: str = "any") -> TabletopScene:
     )
 
 
-def _sample_layout(rng: np.random.Generator, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _sample_layout(
+    rng: np.random.Generator, count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Block centres [count, 2] (the target first), zone centre [2] and plate centre [2], by rejection.
 
     Everything is kept apart, and the corridor along which the target is pushed into the zone is kept free.
     """
     away = -np.array([np.cos(CAMERA_AZIMUTH), np.sin(CAMERA_AZIMUTH)])
     for attempt in range(20_000):
-        # Draws are nearly always accepted within a few hundred; the margins shrink a little so that none can run for ever.
+        # Nearly always accepted within a few hundred draws; the margins shrink so that none can run for ever.
         slack = 0.95 ** (attempt // 2000)
         points = rng.uniform(LAYOUT_LOW, LAYOUT_HIGH, (count + 2, 2))
         blocks, zone, plate = points[:count], points[count], points[count + 1]
@@ -211,9 +213,7 @@ def _sample_layout(rng: np.random.Generator, count: int) -> tuple[NDArray[np.flo
             and all(np.hypot(*(block - zone)) > 0.075 * slack for block in blocks[1:])
             and all(np.hypot(*(block - target)) > 0.090 * slack for block in blocks[1:])
             and (count < 3 or np.hypot(*(blocks[1] - blocks[2])) > 0.072 * slack)
-            and all(
-                _segment_distance(p, behind, zone) > m * slack for p, m in zip(obstacles, margins, strict=True)
-            )
+            and all(_segment_distance(p, behind, zone) > m * slack for p, m in zip(obstacles, margins, strict=True))
             and np.all(behind > np.array(WORKSPACE.low[:2]) + 0.002)
             and np.all(behind < np.array(WORKSPACE.high[:2]) - 0.002)
         ):

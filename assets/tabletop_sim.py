@@ -1,9 +1,9 @@
 """The tabletop in MuJoCo: one compiled model, changed in place for every scene, so that a reset takes milliseconds.
 
-    sim = TabletopSim(image_size=64)
-    sim.load(scene)
-    measured = sim.move_to(pose)            # one control step of 0.2 s; pose as in wfm_sim/actions.py
-    frame = sim.render()                    # uint8 [H, W, 3]
+sim = TabletopSim(image_size=64)
+sim.load(scene)
+measured = sim.move_to(pose)            # one control step of 0.2 s; pose as in wfm_sim/actions.py
+frame = sim.render()                    # uint8 [H, W, 3]
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ SCENE_XML = """
     <geom name="floor" type="plane" size="4 4 .1" pos="0 0 -.5" material="floor" friction="{slide} .01 .001"/>
     <geom name="table" type="box" size=".33 .38 .02" pos=".14 0 -.02" friction="{slide} .01 .001"/>
     <!-- Off-centre, or the compiler would weld them to the world frame and ignore where a scene puts them. -->
-    <geom name="plate" type="cylinder" size="{plate_radius} {plate_half}" pos=".3 .1 {plate_half}" friction="{slide} .01 .001"/>
+    <geom name="plate" type="cylinder" size="{plate_radius} {plate_half}" pos=".3 .1 {plate_half}"
+          friction="{slide} .01 .001"/>
     <geom name="plate_rim" class="look" type="cylinder" size="{plate_inner} .0003" pos=".3 .1 .01"/>
     <geom name="zone" class="look" type="box" size="{zone} {zone} .0004" pos=".3 -.1 .01"/>
     <geom name="zone_inner" class="look" type="box" size="{zone_inner} {zone_inner} .0008" pos=".3 -.1 .01"/>
@@ -75,8 +76,8 @@ BLOCK_XML = """
 </body>
 """
 SLIDE_FRICTION = 0.65
-# N s/m and N m s/rad. A block that is squeezed out from under a fingertip comes to rest near by, instead of shooting off
-# faster than a frame every 0.2 s can follow; pushing and carrying hardly notice.
+# N s/m and N m s/rad. A block that is squeezed out from under a fingertip comes to rest near by, instead of shooting
+# off faster than a frame every 0.2 s can follow; pushing and carrying hardly notice.
 BLOCK_DAMPING = (0.4, 0.4, 0.4, 1e-4, 1e-4, 1e-4)
 
 
@@ -97,7 +98,7 @@ def wood_texture(index: int, size: int = 256) -> NDArray[np.uint8]:
         column = np.zeros_like(row) if index % 4 == 2 else np.floor((u * 2 + 0.37 * row) % 2).astype(int)
         tone += rng.uniform(-0.09, 0.05, (4, 2))[row, column]
         tone -= 0.2 * (np.abs(v * 4 - np.round(v * 4)) < 0.04)
-    rgb = np.stack([tone, tone**1.05, tone**1.12], axis=-1) if tone.min() > 0 else np.stack([tone] * 3, axis=-1)
+    rgb = np.stack([tone, tone**1.05, tone**1.12], axis=-1)
     return np.asarray(np.clip(rgb, 0, 1) * 255, dtype=np.uint8)
 
 
@@ -226,13 +227,15 @@ class TabletopSim:
         # Contacts and site poses as of the state that is about to be looked at.
         self._mj.mj_forward(self.model, self.data)
 
-    def _joint_targets(self, pose: NDArray[np.float64], start: NDArray[np.float64], iterations: int) -> NDArray[np.float64]:
+    def _joint_targets(
+        self, pose: NDArray[np.float64], start: NDArray[np.float64], iterations: int
+    ) -> NDArray[np.float64]:
         rotation = Rotation.from_euler("xyz", pose[3:6]).as_matrix()
         arm = self._ik.solve(pose[:3], rotation, start, iterations)
         return np.concatenate([arm, np.repeat(np.clip(pose[6], 0.0, 1.0) * widowx.FINGER_TRAVEL, 2)])
 
     def measured_pose(self) -> NDArray[np.float32]:
-        """Where the gripper is: float32 [7], as in wfm_sim/actions.py; the last number is its measured opening, 0..1."""
+        """Where the gripper is: float32 [7], as in wfm_sim/actions.py, with its measured opening, 0..1, last."""
         rotation = Rotation.from_matrix(self.data.site_xmat[self._ee].reshape(3, 3)).as_euler("xyz")
         opening = float(np.mean(self.data.qpos[self._fingers])) / widowx.FINGER_TRAVEL
         return np.array([*self.data.site_xpos[self._ee], *rotation, opening], dtype=np.float32)

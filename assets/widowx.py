@@ -20,7 +20,7 @@ FINGER_TRAVEL = 0.037  # m per finger; as on the WidowX, the open gripper is 74 
 # Joint angles from which inverse kinematics starts: elbow up, gripper down, in the middle of the workspace.
 HOME = np.array([0.0, -0.35, 0.45, 0.0, 1.47, 0.0])
 
-# Collision masks: fingers and palm touch blocks (contype bit 2) and nothing else, so the arm can never catch on the table.
+# Collision masks: fingers and palm touch blocks (contype bit 2) and nothing else: the arm cannot catch on the table.
 ARM_BODY = """
 <body name="base" gravcomp="1">
   <geom class="arm" material="base" type="box" size=".06 .045 .03" pos="0 0 .03"/>

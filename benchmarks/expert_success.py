@@ -17,10 +17,10 @@ def run_episode(env: gym.Env, policy: Policy, seed: int) -> tuple[bool, int, flo
     """(success, steps, final progress) of one episode."""
     observation, info = env.reset(seed=seed)
     policy.reset(batch_of_one(info), [seed])
-    for step in range(1, 1000):
+    step, done = 0, False
+    while not done:
         observation, _, terminated, truncated, info = env.step(policy.act(batch_of_one(observation))[0])
-        if terminated or truncated:
-            break
+        step, done = step + 1, terminated or truncated
     return bool(info["is_success"]), step, float(info["progress"])
 
 
@@ -45,7 +45,8 @@ def main() -> None:
             print(
                 f"{task:6s} {policy.name:20s} success {np.mean([r[0] for r in results]):6.1%}  steps median "
                 f"{np.median(steps):4.0f}  95% {np.percentile(steps, 95):4.0f}  max {steps.max():4.0f}  progress "
-                f"{np.mean([r[2] for r in results]):.2f}" + (f"  failed {failed[:12]}" if policy.name == "expert" else ""),
+                f"{np.mean([r[2] for r in results]):.2f}"
+                + (f"  failed {failed[:12]}" if policy.name == "expert" else ""),
                 flush=True,
             )
         env.close()

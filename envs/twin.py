@@ -3,6 +3,8 @@
     env = gym.make("wfm_sim/TabletopMuJoCo-v0", task="push")
     obs, info = env.reset(seed=0)                # the seed is the scene: colours, layout, light, camera, start pose
     obs, reward, terminated, truncated, info = env.step(env.action_space.sample())
+
+Observations, actions, reward and success are described at `TabletopMuJoCoEnv`.
 """
 
 from __future__ import annotations
@@ -71,20 +73,20 @@ class TwinSnapshot:
     np_random: np.random.Generator
 
 
-class TabletopMuJoCoEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
+class TabletopMuJoCoEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
     """A WidowX-like arm over a table with two or three blocks, a plate and a target zone, at 5 Hz.
 
     Observation:
         pixels: uint8 [image_size, image_size, 3], a static camera.
-        agent_pos: float32 [7], the *commanded* gripper pose (x, y, z [m], roll, pitch, yaw [rad], gripper 1 = open). It is
-            the start pose with all actions integrated, which is all that the learned simulator can know;
+        agent_pos: float32 [7], the *commanded* gripper pose (x, y, z [m], roll, pitch, yaw [rad], gripper 1 = open).
+            It is the start pose with all actions integrated, which is all that the learned simulator can know;
             `info["measured_pose"]` is where physics put the gripper.
     Action:
         float32 [7] in the box ACTION_LOW..ACTION_HIGH of wfm_sim/actions.py (clipped to it): displacement in the
         gripper frame in metres and radians, and the gripper command, 1 = open.
     Reward:
-        The gain in progress since the last step, plus 1 in each step that ends in success. Progress (`info["progress"]`,
-        0..1) is a quarter for reaching the block, the rest for moving it to its goal, and 1 on success.
+        The gain in progress since the last step, plus 1 in each step that ends in success. `info["progress"]`, 0..1,
+        gives up to 0.25 for reaching the block and up to 0.70 for bringing it to its goal; it is 1 on success alone.
     Success (`info["is_success"]`):
         push: the block's centre is within ZONE_REACH of the zone's along both its edges.
         pick: the block is LIFT_HEIGHT above the table and the gripper touches it.
@@ -96,7 +98,7 @@ class TabletopMuJoCoEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     The same seed and actions give the same frames to the bit on one machine, whatever the process did before.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": int(RATE_HZ)}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": int(RATE_HZ)}  # noqa: RUF012 - as Gymnasium declares it
 
     def __init__(
         self,
@@ -137,12 +139,9 @@ class TabletopMuJoCoEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self._max_episode_steps = max_episode_steps
         high = np.array([*WORKSPACE.high, 1.0], dtype=np.float32)
         low = np.array([*WORKSPACE.low, 0.0], dtype=np.float32)
-        self.observation_space = spaces.Dict(
-            {
-                "pixels": spaces.Box(0, 255, (image_size, image_size, 3), np.uint8),
-                "agent_pos": spaces.Box(low, high, dtype=np.float32),
-            }
-        )
+        self._agent_pos_space = spaces.Box(low, high, dtype=np.float32)
+        frames = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+        self.observation_space = spaces.Dict({"pixels": frames, "agent_pos": self._agent_pos_space})
         self.action_space = spaces.Box(ACTION_LOW, ACTION_HIGH, dtype=np.float32)
         self._sim = TabletopSim(image_size)
         self._scene: TabletopScene | None = None
@@ -186,9 +185,7 @@ class TabletopMuJoCoEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self._progress = self._measure_progress(success=False)
         return self._observation(), self._info(success=False)
 
-    def step(
-        self, action: ArrayLike
-    ) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+    def step(self, action: ArrayLike) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
         """One step of 0.2 s.
 
         Raises:
@@ -275,15 +272,15 @@ class TabletopMuJoCoEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         block, goal = self._sim.block_position(0), self._goal()
         if self.scene.task == "pick":
             goal = np.array([*block[:2], goal[2]])
-        reach = np.linalg.norm(self._sim.measured_pose()[:3] - block) / self._reach
-        distance = np.linalg.norm(goal - block) / self._distance
+        reach = float(np.linalg.norm(self._sim.measured_pose()[:3] - block)) / self._reach
+        distance = float(np.linalg.norm(goal - block)) / self._distance
         # Success alone is 1: a block that is almost there, or there but not yet let go of, stays below.
         return float(0.25 * (1 - min(reach, 1.0)) + 0.70 * (1 - min(distance, 1.0)))
 
     def _observation(self) -> dict[str, NDArray[Any]]:
         self._frame = self._sim.render()
-        space = self.observation_space["agent_pos"]
-        agent_pos = np.clip(self._pose.astype(np.float32), space.low, space.high)  # type: ignore[attr-defined]
+        # float32 rounding may step over a bound by a hair.
+        agent_pos = np.clip(self._pose.astype(np.float32), self._agent_pos_space.low, self._agent_pos_space.high)
         return {"pixels": self._frame.copy(), "agent_pos": agent_pos}
 
     def _info(self, success: bool) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The contract of a policy, batched as in Gymnasium's vector environments.
 
-    policy.reset(info, seeds=[0, 1])                  # info["layout"]["target"]: float32 [B, 4], ...
-    actions = policy.act(observation)                  # {"pixels": uint8 [B, H, W, 3], "agent_pos": float32 [B, 7]} -> [B, 7]
+    policy.reset(info, seeds=[0, 1])           # info["layout"]["target"]: float32 [B, 4], ...
+    actions = policy.act(observation)           # {"pixels": [B, H, W, 3], "agent_pos": [B, 7]} -> float32 [B, 7]
 
 With one environment: `policy.reset(batch_of_one(info), [seed])`, `policy.act(batch_of_one(observation))[0]`.
 """
@@ -9,10 +9,14 @@ With one environment: `policy.reset(batch_of_one(info), [seed])`, `policy.act(ba
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from wfm_sim.errors import UserError
+
+Row = TypeVar("Row")
 
 
 @runtime_checkable
@@ -51,3 +55,15 @@ def batch_of_one(tree: Any) -> Any:
 def rows_to_reset(count: int, mask: NDArray[np.bool_] | None) -> list[int]:
     """The indices that `mask` (None: all) picks out of `count` rows."""
     return list(range(count)) if mask is None else [int(i) for i in np.flatnonzero(mask)]
+
+
+def ready_rows(rows: Sequence[Row | None], count: int) -> list[Row]:
+    """The per-row plans of a policy, once every one of the `count` observed rows has been reset.
+
+    Raises:
+        UserError: some row was never reset, or `count` is another number than that of the reset.
+    """
+    ready = [row for row in rows if row is not None]
+    if len(ready) != count:
+        raise UserError(f"{count} rows to act on, but {len(ready)} were reset; call the policy's reset first")
+    return ready

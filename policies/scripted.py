@@ -1,7 +1,7 @@
 """Scripted experts for the three tabletop tasks, and their noisy and flawed variants.
 
-They know the layout at reset and their own commanded pose (`agent_pos`), nothing else: no frame and no physics state. So
-the same policy runs in the physics twin and in the learned simulator, where no physics state exists.
+They know the layout at reset and their own commanded pose (`agent_pos`), nothing else: no frame and no physics state.
+So the same policy runs in the physics twin and in the learned simulator, where no physics state exists.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from wfm_sim.actions import ACTION_HIGH, ACTION_LOW
 from wfm_sim.errors import UserError, unknown
-from wfm_sim.policies.base import rows_to_reset
+from wfm_sim.policies.base import ready_rows, rows_to_reset
 
 # layout["task"] indexes this; a test holds it equal to TASKS of assets/tabletop.py.
 TASKS = ("push", "pick", "place")
@@ -77,7 +77,10 @@ def plan_task(
         Waypoint(_at(position, travel + up), yaw, at_grasp, speed=SLOW),
     ]
     if flaw == "early_open" and task == "pick":
-        plan[-1:] = [Waypoint(_at(position, low + 0.03), yaw, closed), Waypoint(_at(position, low + 0.03), yaw, 1.0, stay=2)]
+        plan[-1:] = [
+            Waypoint(_at(position, low + 0.03), yaw, closed),
+            Waypoint(_at(position, low + 0.03), yaw, 1.0, stay=2),
+        ]
         plan.append(Waypoint(_at(position, travel), yaw, 1.0))
     if task == "place":
         down = goal[2] + position[2] + 0.002 + up
@@ -120,7 +123,7 @@ def _plan_push(
 class ScriptedExpert:
     """Follows the waypoints of the task that the layout names, correcting its own commanded pose.
 
-    Without noise and flaw it succeeds in nearly every episode of the twin; benchmarks/expert_success.py has the numbers.
+    Without noise and flaw it succeeds in nearly every episode of the twin; benchmarks/expert_success.py counts.
     """
 
     def __init__(self, noise: float = 0.0, flaw: str | None = None, name: str | None = None) -> None:
@@ -170,7 +173,8 @@ class ScriptedExpert:
     def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         """See Policy.act; reads agent_pos alone."""
         poses = np.asarray(observation["agent_pos"], dtype=np.float64)
-        return np.stack([row.act(pose) for row, pose in zip(self._rows, poses, strict=True) if row]).astype(np.float32)
+        rows = ready_rows(self._rows, len(poses))
+        return np.stack([row.act(pose) for row, pose in zip(rows, poses, strict=True)]).astype(np.float32)
 
 
 class _Follower:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from wfm_sim.actions import ACTION_HIGH, ACTION_LOW, Workspace
-from wfm_sim.policies.base import rows_to_reset
+from wfm_sim.policies.base import ready_rows, rows_to_reset
 
 # Where the random policy wanders: low over the middle of the table, where the objects are.
 WANDER = Workspace(low=(0.18, -0.13, 0.022, -0.1, -0.1, -0.6), high=(0.40, 0.13, 0.10, 0.1, 0.1, 0.6))
@@ -35,8 +35,8 @@ class ZeroPolicy:
 class RandomPolicy:
     """Wanders smoothly: heads for a random point, draws another on arrival, and opens or closes the gripper at times.
 
-    The deltas are correlated in time (a first-order filter) and stay in the box of action, so that it sweeps the table and
-    hits objects often, without knowing where they are.
+    The deltas are correlated in time (a first-order filter) and stay in the action box. It sweeps the table and hits
+    objects often, without knowing where they are.
     """
 
     name = "random"
@@ -63,7 +63,8 @@ class RandomPolicy:
     def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         """See Policy.act."""
         poses = np.asarray(observation["agent_pos"], dtype=np.float64)
-        actions = [row.act(pose, self._speed, self._inertia) for row, pose in zip(self._rows, poses, strict=True) if row]
+        rows = ready_rows(self._rows, len(poses))
+        actions = [row.act(pose, self._speed, self._inertia) for row, pose in zip(rows, poses, strict=True)]
         return np.stack(actions).astype(np.float32)
 
 
