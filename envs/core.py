@@ -32,7 +32,7 @@ class Judges(Protocol):
         tasks: Sequence[str],
         colours: Sequence[str],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """uint8 [B, H, W, 3] and the first frames of the same episodes -> probability of success and progress in [0, 1],
+        """uint8 [B, H, W, 3] and the first frames of the same episodes -> success probability and progress in [0, 1],
         each float64 [B]."""
 
 
@@ -244,7 +244,8 @@ def _where(mask: NDArray[np.bool_], yes: Episodes, no: Episodes) -> Episodes:
         a, b = getattr(yes, name), getattr(no, name)
         return np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
-    return replace(no, **{name: pick(name) for name in _ARRAYS})
+    arrays: dict[str, Any] = {name: pick(name) for name in _ARRAYS}
+    return replace(no, **arrays)
 
 
 def select(episodes: Episodes, rows: Sequence[int] | NDArray[Any]) -> Episodes:
@@ -301,7 +302,7 @@ def check_actions(
         raise UserError(
             f"{what} must be finite, but entry {list(where)} is {array[where]}; expected {wanted} ({units})"
         )
-    return np.clip(array, np.float32(spec.condition_low), np.float32(spec.condition_high))
+    return np.clip(array, *(np.asarray(bound, np.float32) for bound in (spec.condition_low, spec.condition_high)))
 
 
 def check_chunk(n: int, spec: WorldModelSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,7 +43,7 @@ class Snapshot:
     """An imagined world at one moment, with the random state that later resets draw from."""
 
     episodes: Episodes
-    random: tuple[dict[str, Any], ...]
+    random: tuple[Mapping[str, Any], ...]
 
 
 def pose_space(world: World, low: ArrayLike, high: ArrayLike) -> gym.spaces.Dict:
@@ -57,17 +58,17 @@ def pose_space(world: World, low: ArrayLike, high: ArrayLike) -> gym.spaces.Dict
 def action_space(world: World) -> gym.spaces.Box:
     """float32 [A] between the model's bounds, in the units of `model.spec.condition_units`."""
     spec = world.model.spec
-    return gym.spaces.Box(np.float32(spec.condition_low), np.float32(spec.condition_high))
+    return gym.spaces.Box(np.asarray(spec.condition_low, np.float32), np.asarray(spec.condition_high, np.float32))
 
 
-class ImaginedEnv(gym.Env[Observation, NDArray[np.float32]]):
+class ImaginedEnv(gym.Env[Any, Any]):
     """A world model as an environment; subclasses choose the world, the starts and the spaces.
 
     Attributes:
         task_description: The current episode's instruction.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 5}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012 - as Gymnasium
 
     def __init__(
         self, world: World, starter: Starter, observation_space: gym.spaces.Dict, render_mode: str | None = None

@@ -9,6 +9,7 @@ starts(rng, None, {"image": image, "task": "pick", "target_colour": "red"})
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,9 @@ class Starts:
             drawn where none is named.
     """
 
-    def __init__(self, frame_size: tuple[int, int], task: str | None, twin: bool, dataset: str | None = None) -> None:
+    def __init__(
+        self, frame_size: tuple[int, int], task: str | None, twin: bool, dataset: str | Path | None = None
+    ) -> None:
         if task is not None:
             check_task(task)
         self.frame_size, self.task, self.twin, self.dataset = frame_size, task, twin, dataset

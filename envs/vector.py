@@ -48,7 +48,7 @@ class ImaginedVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]
     "frame" [B], "image" [B, H, W, 3], "agent_pos" [B, 7].
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 5}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012 - as Gymnasium
 
     def __init__(
         self,
@@ -113,10 +113,10 @@ class ImaginedVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]
         for row in np.flatnonzero(mask):
             if seeds[row] is not None:
                 self._rngs[row] = seeding.np_random(seeds[row])[0]
-        rows = np.flatnonzero(mask)
+        rows = np.flatnonzero(mask).tolist()
         begun = begin(self.world, [self._start(i, seeds[i], self._row_options(options, i)) for i in rows])
         kept = np.flatnonzero(~mask)
-        self._episodes = merge([(rows, begun)] + ([(kept, select(self._current, kept))] if len(kept) else []))
+        self._episodes = merge([(np.array(rows), begun)] + ([(kept, select(self._current, kept))] if len(kept) else []))
         return self._observe(), self._infos(mask)
 
     def step(self, actions: ArrayLike) -> Outcome:
@@ -212,7 +212,7 @@ class ImaginedVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]
             parts.append((live, moved))
             outcomes.append((live, steps))
         if len(waiting):  # NEXT_STEP: these rows spend this step on their reset
-            begun = begin(self.world, [self._start(i) for i in waiting])
+            begun = begin(self.world, [self._start(i) for i in waiting.tolist()])
             parts.append((waiting, begun))
             outcomes.append((waiting, _standing_still(begun, n)))
         self._episodes = now = merge(parts)
@@ -223,14 +223,14 @@ class ImaginedVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]
         taken = steps.taken if count else None
         ended = np.flatnonzero(now.ended) if self.autoreset_mode is AutoresetMode.SAME_STEP else np.empty(0, int)
         if len(ended):
-            for row in ended:
+            for row in ended.tolist():
                 final = {key: np.array(value[row, -1]) for key, value in obs.items()}
                 infos = self._add_info(infos, {"final_obs": final, "final_info": self._info(now, row, taken)}, row)
-            begun = begin(self.world, [self._start(i) for i in ended])
+            begun = begin(self.world, [self._start(i) for i in ended.tolist()])
             kept = np.flatnonzero(~now.ended)
             self._episodes = merge([(ended, begun)] + ([(kept, select(now, kept))] if len(kept) else []))
             fresh = observation(self.world, begun.frames, begun.poses)
-            for place, row in enumerate(ended):
+            for place, row in enumerate(ended.tolist()):
                 after = min(int(steps.taken[row]), n - 1)
                 for key, value in obs.items():
                     value[row, after:] = fresh[key][place]
@@ -244,7 +244,7 @@ class ImaginedVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]
 
     def _infos(self, mask: NDArray[np.bool_]) -> dict[str, Any]:
         infos: dict[str, Any] = {}
-        for row in np.flatnonzero(mask):
+        for row in np.flatnonzero(mask).tolist():
             infos = self._add_info(infos, row_info(self.world, self._current, row), row)
         return infos
 

@@ -34,7 +34,7 @@ def make_world(world_model: str | Path | WorldModel, judge: str | Path | Judges 
         model = load(world_model)
     if model.spec.condition != "action":
         raise UserError(
-            f"an action-conditioned world model is needed; {model.spec.name!r} takes {model.spec.condition!r}"
+            f"a world model driven by actions is needed; {model.spec.name!r} is driven by {model.spec.condition!r}"
         )
     return World(model, _judge(judge), rules)
 

@@ -2,9 +2,9 @@
 
     path = train_judge("datasets/tabletop", "runs/judge")        # resumes where it was stopped
 
-Beside the recorded answer (was *this* task on *this* block a success?), every frame answers other questions whose truth
-follows from the recorded block positions: is a distractor in the zone, is any block lifted? They teach the judge to look
-at the colour and at the task rather than at what the robot seems to be doing.
+Beside the recorded answer (was *this* task on *this* block a success?), a frame answers other questions whose truth
+follows from the block positions: is a distractor in the zone, is any block lifted? They teach the judge to look
+at the colour and the task, not at what the robot seems to be doing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wfm_sim.data import open_dataset
@@ -27,7 +27,7 @@ from wfm_sim.judge import Judge, JudgeConfig, JudgeNetwork, save_judge, to_netwo
 from wfm_sim.training.loop import LoopConfig, launch
 
 # Geometry of the scene, metres; a test holds it equal to assets/tabletop.py, which training does not import.
-BLOCK_HALF, ZONE_HALF, PLATE_RADIUS, LIFT_HEIGHT = 0.021, 0.047, 0.052, 0.05
+BLOCK_HALF, ZONE_REACH, PLATE_RADIUS, LIFT_HEIGHT = 0.021, 0.035, 0.052, 0.05
 NEARLY = 0.5  # failures with this much progress are hard
 
 
@@ -76,9 +76,9 @@ class Questions:
     def __len__(self) -> int:
         return len(self.episode)
 
-    def where(self, mask: NDArray[np.bool_]) -> Questions:
-        """Those of a bool mask [Q]."""
-        return Questions(*(getattr(self, name)[mask] for name in self.__dataclass_fields__))
+    def where(self, rows: NDArray[Any]) -> Questions:
+        """Those of a bool mask [Q], or of indices."""
+        return Questions(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
 def recorded_questions(data: EpisodeArrays, config: JudgeConfig) -> Questions:
@@ -105,7 +105,7 @@ def added_questions(data: EpisodeArrays, config: JudgeConfig) -> Questions:
                 height = xyz[:, 2] - BLOCK_HALF - LIFT_HEIGHT
                 answers["pick"] = height >= 0, np.abs(height) > 0.003
             if own_task == "push" and not own:
-                inside = (np.abs(xyz[:, :2] - goal[:2]) < ZONE_HALF).all(1) & (xyz[:, 2] < 2 * BLOCK_HALF)
+                inside = (np.abs(xyz[:, :2] - goal[:2]) < ZONE_REACH).all(1) & (xyz[:, 2] < 2 * BLOCK_HALF)
                 answers["push"] = inside, np.ones(len(xyz), dtype=bool)
             if own_task == "place" and not own:
                 off = np.hypot(*(xyz[:, :2] - goal[:2]).T) > PLATE_RADIUS
@@ -127,8 +127,8 @@ class JudgeTask:
         tasks = sorted({extras["task"] for extras in train.extras})
         height, width = train.frames.shape[2:4]
         self.config = JudgeConfig(tuple(tasks), tuple(colours), (height, width))
-        self.model, self.recipe, self.train, self.val = JudgeNetwork(self.config), recipe, train, val
-        self.model.to(memory_format=torch.channels_last)
+        self.model: nn.Module = JudgeNetwork(self.config)
+        self.recipe, self.train, self.val = recipe, train, val
         recorded, added = recorded_questions(train, self.config), added_questions(train, self.config)
         hard = recorded.progress > NEARLY
         pools = [
@@ -161,6 +161,10 @@ class JudgeTask:
         loss = success_loss + self.recipe.progress_weight * progress_loss
         return loss, {"success": float(success_loss.detach()), "accuracy": right}
 
+    def _network(self) -> JudgeNetwork:
+        assert isinstance(self.model, JudgeNetwork)
+        return self.model
+
     def _draw(self, rng: np.random.Generator) -> Questions:
         total = sum(share for _, share in self.pools)
         parts = []
@@ -172,14 +176,14 @@ class JudgeTask:
 
     def sample(self, step: int, out: Path) -> dict[str, float]:
         """Quality on the held-out episodes; the whole of it goes to <out>/quality.json."""
-        self.quality = measure(Judge(self.model), self.val)
+        self.quality = measure(Judge(self._network()), self.val)
         (out / "quality.json").write_text(json.dumps(self.quality, indent=2))
         names = ("balanced_accuracy", "precision", "recall", "progress_error", "episode_agreement")
         return {f"val_{name}": self.quality[name] for name in names}
 
     def export(self, path: Path, about: dict[str, Any]) -> None:
         """Write the judge with its quality and how it came to be."""
-        save_judge(path, self.model, {**self.quality, **about})
+        save_judge(path, self._network(), {**self.quality, **about})
 
     def extra_state(self) -> dict[str, Tensor]:
         """Nothing else changes."""

@@ -90,7 +90,7 @@ class JudgeNetwork(nn.Module):
         x = self.stem(frames)
         for down, stage in zip(self.downs, self.stages, strict=True):
             x = down(F.silu(x))
-            for block in stage:
+            for block in stage.children():
                 x = block(x, condition)
         success, progress = self.out(F.silu(self.read(F.silu(x).flatten(1)))).unbind(1)
         return success, progress
@@ -105,7 +105,7 @@ class Judge:
     """
 
     def __init__(self, network: JudgeNetwork, quality: dict[str, Any] | None = None) -> None:
-        self.network = network.eval().to(memory_format=torch.channels_last)
+        self.network = network.eval()
         self.config = network.config
         self.quality = quality or {}
 
@@ -180,7 +180,9 @@ def load_judge(path: str | Path) -> Judge:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         if metadata.get("format") != FORMAT:
             raise UserError(f"{path} is not a judge: its metadata says {metadata.get('format')!r}, not {FORMAT!r}")
-        raw = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(metadata["config"]).items()}
+        raw: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(metadata["config"]).items()
+        }
         network = JudgeNetwork(JudgeConfig(**raw))
         network.load_state_dict(weights)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not: for env_worlds and standin
-from env_worlds import LEARNED, world_kwargs  # noqa: E402
+from env_worlds import LEARNED, world_kwargs
 
-import wfm_sim  # noqa: E402, F401 - registers the environments
+import wfm_sim  # noqa: F401 - registers the environments
 
 torch.set_num_threads(1)
 

@@ -70,14 +70,16 @@ class StandInModel:
         frames, clocks, out = state.frames, state.clocks, []
         for n in range(self.frames_per_step):
             clocks = clocks + 1
-            frames = np.stack([self._imagine(*row) for row in zip(frames, state.seeds, clocks, condition[:, n])])
+            frames = np.stack(
+                [self._imagine(*row) for row in zip(frames, state.seeds, clocks, condition[:, n], strict=True)]
+            )
             out.append(frames)
         return StandInState(frames.copy(), state.seeds.copy(), clocks), np.stack(out, axis=1)
 
     @staticmethod
     def _imagine(frame, seed, clock, action):
         noise = np.random.default_rng([int(seed), int(clock)]).integers(-6, 7, frame.shape)
-        shift = int(round(float(action[0]) * 60)), int(round(float(action[1]) * 60))
+        shift = round(float(action[0]) * 60), round(float(action[1]) * 60)
         frame = np.clip(np.roll(frame, shift, (0, 1)).astype(int) + noise, 0, 255).astype(np.uint8)
         frame[0, 0] = clock, seed % 256, MARK
         return frame

@@ -44,7 +44,7 @@ def test_the_judge_sees_the_episodes_first_frame(recorded, make_env):
         return np.zeros(len(frames)), np.zeros(len(frames))
 
     env = make_env(TABLETOP, **{**world_kwargs("stand-in"), "judge": judge}, dataset=recorded)
-    obs, _ = env.reset(options={"episode": 0, "frame": 3})
+    env.reset(options={"episode": 0, "frame": 3})
     frames = open_dataset(recorded)[0].frames
     assert np.array_equal(seen[-1][0][0], frames[3]) and np.array_equal(seen[-1][1][0], frames[0])
     env.step(np.zeros(7, np.float32))
