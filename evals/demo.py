@@ -22,6 +22,7 @@ from wfm_sim.assets.tabletop import TASKS, check_task
 from wfm_sim.data.files import atomic_path, write_json
 from wfm_sim.errors import UserError
 from wfm_sim.evals.comparison_summary import Comparison, summarise, summary_lines
+from wfm_sim.evals.loading import load_judge, load_model
 from wfm_sim.evals.policy_comparison import MODEL, TWIN, Job, Outcome, Speed, compare, plan
 from wfm_sim.evals.report import ShownClip, report_html
 from wfm_sim.evals.rerun_log import Clip, write_recording
@@ -76,6 +77,7 @@ def main(
     cores = os.cpu_count() or 1
     workers = min(1, cores - 1) if workers is None else workers
     _share_cores(cores, workers)
+    model, verdicts = load_model(world_model), load_judge(judge)  # what is wrong with them is said before anything runs
     jobs = plan(policies, tasks, episodes, seed=seed)
     first = min(job.seed for job in jobs)
     keep = [job for job in jobs if job.seed < first + KEPT]
@@ -86,8 +88,8 @@ def main(
         }
         outcomes, speed = compare(
             jobs,
-            world_model=world_model,
-            judge=judge,
+            world_model=model,
+            judge=verdicts,
             num_envs=num_envs,
             keep=keep,
             workers=workers,
@@ -95,11 +97,11 @@ def main(
             on_outcome=lambda outcome: progress.advance(bars[outcome.world]),
         )
     comparison = summarise(outcomes, seed=seed)
-    name = world_model if isinstance(world_model, str) else getattr(getattr(world_model, "spec", None), "name", "model")
+    name = model.spec.name
     threads = _threads()
     fps = f"{speed.fps:.0f} frames/s"
     about = {
-        "world model": str(name),
+        "world model": name,
         "scenes": f"{episodes} per policy and task, seeds {first} to {first + episodes - 1}, none used in training",
         "speed": f"{fps}: batch of {speed.num_envs}, judge included, {threads} thread(s), the twin running beside it",
         "seconds": f"{time.perf_counter() - began:.0f} without this page",
@@ -109,7 +111,7 @@ def main(
     clips = choose_clips(outcomes)
     write_json(out / "summary.json", {**comparison.to_json(), "about": about, "frames_per_second": speed.fps})
     _write(out / "table.md", markdown(comparison))
-    _write(out / "report.html", report_html(comparison, clips, model=str(name), fps=fps, code=CODE, about=about))
+    _write(out / "report.html", report_html(comparison, clips, model=name, fps=fps, code=CODE, about=about))
     write_recording(out / "demo.rrd", [shown.clip for shown in clips], name="demo")
     _print(console, comparison, speed, threads, out, time.perf_counter() - began)
     return comparison

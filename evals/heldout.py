@@ -63,7 +63,7 @@ class Plan:
     policies: tuple[str, ...]
     steps: int = 24
     size: int = 64
-    skip: int = 0  # steps taken before the first recorded frame
+    fingerprint: str = ""  # of whatever else decides what is recorded (physics, look, policies)
 
     def of(self, index: int) -> tuple[int, str, str]:
         """(seed, task, policy) of episode `index`."""
@@ -121,7 +121,7 @@ def load(path: Path) -> HeldOut:
             fields = {name: archive[name] for name in HeldOut.__dataclass_fields__}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"cannot read the held-out episode {path}: {error}; delete it and run again.") from error
-    texts = {name: str(fields.pop(name)) for name in ("policy", "task", "target_colour", "instruction")}
+    texts: dict[str, Any] = {name: str(fields.pop(name)) for name in ("policy", "task", "target_colour", "instruction")}
     colours = tuple(str(c) for c in fields.pop("colours"))
     return HeldOut(seed=int(fields.pop("seed")), colours=colours, **texts, **fields)
 

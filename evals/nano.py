@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wfm_sim.envs.core import Judges
 from wfm_sim.errors import UserError
 from wfm_sim.evals import video_metrics
 from wfm_sim.evals.heldout import HeldOut
@@ -33,12 +34,6 @@ from wfm_sim.world_model import WorldModel
 MOVED_PX = 3.0
 VISIBLE_AREA = 8.0  # px at 64 px: smaller visible parts are not asked for
 KEPT_SHARE = 0.25  # of the truth's visible area
-
-# frames and first frames uint8 [B, H, W, 3], tasks, target colours -> probability of success [B], progress [B]
-Judge = Callable[
-    [NDArray[np.uint8], NDArray[np.uint8], Sequence[str], Sequence[str]],
-    tuple[NDArray[np.float64], NDArray[np.float64]],
-]
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ def imagine(model: WorldModel, episodes: Sequence[HeldOut]) -> NDArray[np.uint8]
     return np.concatenate(frames, axis=1)[:, : steps + 1]
 
 
-def score(episode: HeldOut, imagined: NDArray[np.uint8], judge: Judge | None, verdict: Verdict) -> dict[str, Any]:
+def score(episode: HeldOut, imagined: NDArray[np.uint8], judge: Judges | None, verdict: Verdict) -> dict[str, Any]:
     """One episode's record: what every method got at steps 1..T. Lists have T entries; None = nothing to score."""
     clips = {
         "model": imagined,
@@ -104,7 +99,7 @@ def score(episode: HeldOut, imagined: NDArray[np.uint8], judge: Judge | None, ve
     scale = 64 / episode.frames.shape[1]
     visible, moved = visibility(episode, scale)
     record["visible"], record["moved"] = visible.tolist(), moved.tolist()
-    looks = appearances(episode.frames[0], [tuple(map(float, o)) for o in episode.objects[0]])
+    looks = appearances(episode.frames[0], [(float(x), float(y), float(area)) for x, y, area in episode.objects[0]])
     for method, clip in clips.items():
         found = _track(clip, looks)[1:]  # [T, K, 3]
         error = np.hypot(*np.moveaxis(found[..., :2] - episode.objects[1:, :, :2], -1, 0)) * scale
@@ -138,7 +133,7 @@ def visibility(episode: HeldOut, scale: float) -> tuple[NDArray[np.bool_], NDArr
 def evaluate(
     model: WorldModel,
     episodes: Iterable[HeldOut],
-    judge: Judge | None,
+    judge: Judges | None,
     *,
     batch: int = 16,
     verdict: Verdict = Verdict(),

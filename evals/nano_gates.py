@@ -19,6 +19,7 @@ from wfm_sim.errors import UserError
 from wfm_sim.evals import nano
 from wfm_sim.evals.clips import write_strip
 from wfm_sim.evals.heldout import HeldOut, held_out
+from wfm_sim.evals.loading import load_judge, load_model
 from wfm_sim.evals.nano_summary import format_table, summarise
 from wfm_sim.evals.twin_recorder import TwinRecorder, tabletop_plan
 from wfm_sim.world_model import WorldModel
@@ -31,7 +32,7 @@ def main(
     *,
     episodes: int = 200,
     out: Path | str = Path("runs/eval/nano"),
-    judge: str | Path | None = "nano-tabletop-judge",
+    judge: Any = "nano-tabletop-judge",
     cache: Path | str = DEFAULT_CACHE,
     steps: int = 24,
     batch: int = 16,
@@ -63,7 +64,7 @@ def main(
             raise UserError(f"{name} must be at least 1, not {value}.")
     console = console or Console()
     out = Path(out)
-    model = _load(world_model)
+    model = load_model(world_model)
     size = model.spec.frame_size[0]
     plan = tabletop_plan(steps, size)
     chosen = load_judge(judge)
@@ -112,25 +113,6 @@ def write_sheet(path: Path, pairs: list[tuple[HeldOut, Any]]) -> Path:
         rows.append((f"{episode.seed} {episode.policy}: {episode.instruction} (twin: {verdict})", episode.frames))
         rows.append(("", imagined))
     return write_strip(path, rows)
-
-
-def load_judge(judge: str | Path | None) -> nano.Judge | None:
-    """The judge of this name or path; None for None or 'none'."""
-    if judge is None or judge == "none":
-        return None
-    from wfm_sim.envs.worlds import weights_path
-    from wfm_sim.judge import load_judge as load
-
-    path = Path(judge)
-    return load(path if path.suffix else weights_path(str(judge)))
-
-
-def _load(world_model: str | Path | WorldModel) -> WorldModel:
-    if not isinstance(world_model, str | Path):
-        return world_model
-    from wfm_sim.models import load
-
-    return load(world_model)
 
 
 def _progress(console: Console) -> Progress:

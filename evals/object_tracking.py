@@ -148,5 +148,7 @@ def _palette(pixels: Floats) -> Floats:
         return pixels
     cv2.setRNGSeed(0)
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.5)
-    _, _, centres = cv2.kmeans(pixels.astype(np.float32), SCENE_COLOURS, None, criteria, 1, cv2.KMEANS_PP_CENTERS)
-    return centres.astype(np.float64)
+    labels = np.zeros(len(pixels), np.int32)
+    data = pixels.astype(np.float32)
+    _, _, centres = cv2.kmeans(data, SCENE_COLOURS, labels, criteria, 1, cv2.KMEANS_PP_CENTERS)
+    return np.asarray(centres, dtype=np.float64)

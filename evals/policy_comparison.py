@@ -26,6 +26,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 import wfm_sim  # noqa: F401 - registers the environments
+from wfm_sim.actions import ACTION_DIM
 from wfm_sim.errors import UserError
 from wfm_sim.evals.contestants import make_policy
 from wfm_sim.policies.base import Policy, batch_of_one
@@ -87,6 +88,7 @@ class Speed:
 
 
 OnOutcome = Callable[[Outcome], None]
+AnyVectorEnv = VectorEnv[Any, Any, Any]
 
 
 def plan(policies: Sequence[str], tasks: Sequence[str], episodes: int, *, seed: int = 0) -> list[Job]:
@@ -173,12 +175,13 @@ class _Row:
         self.rewards.append(float(reward))
 
 
-def run_in_model(env: VectorEnv, jobs: Sequence[Job], keep: Collection[Job], on_outcome: OnOutcome) -> Speed:
+def run_in_model(env: AnyVectorEnv, jobs: Sequence[Job], keep: Collection[Job], on_outcome: OnOutcome) -> Speed:
     """Run jobs through a vector environment whose autoreset is disabled; a row takes the next job when its own ends."""
     queue, kept = iter(jobs), set(keep)
+    reset: Any = env.reset  # a list of seeds is fine, whatever the annotation of the base class says
     rows: list[_Row | None] = [None] * env.num_envs
     speed = Speed(num_envs=env.num_envs)
-    observation, _ = env.reset(seed=[jobs[0].seed] * env.num_envs, options={"task": jobs[0].task})
+    observation, _ = reset(seed=[jobs[0].seed] * env.num_envs, options={"task": jobs[0].task})
     free = np.ones(env.num_envs, dtype=bool)
     while True:
         due = {int(row): next(queue, None) for row in np.flatnonzero(free)}
@@ -190,13 +193,13 @@ def run_in_model(env: VectorEnv, jobs: Sequence[Job], keep: Collection[Job], on_
             mask = np.zeros(env.num_envs, dtype=bool)
             mask[list(mine)] = True
             seeds = [(mine.get(row) or jobs[-1]).seed if mask[row] else None for row in range(env.num_envs)]
-            observation, infos = env.reset(seed=seeds, options={"task": task, "reset_mask": mask})
+            observation, infos = reset(seed=seeds, options={"task": task, "reset_mask": mask})
             for row, job in mine.items():
                 if job is not None:
                     rows[row] = _begin(job, take_row(observation, row), take_row(infos, row))
         if not any(rows):
             return speed
-        actions = np.zeros(env.action_space.shape, dtype=np.float32)
+        actions = np.zeros((env.num_envs, ACTION_DIM), dtype=np.float32)
         for row, running in enumerate(rows):
             if running is not None:
                 actions[row] = running.policy.act(take_row(observation, row))[0]

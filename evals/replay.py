@@ -26,6 +26,7 @@ from wfm_sim.envs.starts import fit_image
 from wfm_sim.errors import UserError
 from wfm_sim.evals import video_metrics
 from wfm_sim.evals.clips import write_strip
+from wfm_sim.evals.loading import load_model
 from wfm_sim.evals.rerun_log import Clip, write_recording
 from wfm_sim.evals.statistics import Estimate, bootstrap_mean, paired_bootstrap
 from wfm_sim.world_model import WorldModel
@@ -69,7 +70,7 @@ def main(
     recorded = pick_episode(dataset, episode, split)
     if not 1 <= horizon <= len(recorded.actions):
         raise UserError(f"the horizon must be 1..{len(recorded.actions)} steps for this episode, not {horizon}.")
-    models = [_load(model) for model in world_models]
+    models = [load_model(model) for model in world_models]
     names = list(labels) if labels is not None else _distinct([model.spec.name for model in models])
     result: dict[str, Any] = {
         "dataset": Path(dataset).name,
@@ -144,12 +145,12 @@ def rollouts(model: WorldModel, first: Frames, actions: NDArray[np.float32], *, 
     count, steps = actions.shape[:2]
     padding = -steps % model.spec.frames_per_step
     padded = np.concatenate([actions, np.repeat(actions[:, -1:], padding, axis=1)], axis=1)
-    env = gym.make_vec(
+    env: Any = gym.make_vec(
         "wfm_sim/ActionWorld-v0", num_envs=count, world_model=model, max_episode_steps=padded.shape[1] + 1
     )
     try:
         env.reset(seed=[seed + i for i in range(count)], options={"image": first})
-        observations, *_ = env.unwrapped.step_chunk(padded)  # type: ignore[attr-defined]
+        observations, *_ = env.unwrapped.step_chunk(padded)
     finally:
         env.close()
     return np.concatenate([first[:, None], observations["pixels"][:, :steps]], axis=1)
@@ -162,7 +163,7 @@ def fit_frames(frames: Frames, size: tuple[int, int]) -> Frames:
 
 def fit_actions(actions: NDArray[np.float32], model: WorldModel) -> tuple[NDArray[np.float32], float]:
     """Actions clipped to the model's box, as the environments clip them, and the share of values that were."""
-    low, high = np.float32(model.spec.condition_low), np.float32(model.spec.condition_high)
+    low, high = (np.array(bound, np.float32) for bound in (model.spec.condition_low, model.spec.condition_high))
     if actions.shape[1] != len(low):
         raise UserError(f"{model.spec.name!r} takes {len(low)} numbers per action, the episode has {actions.shape[1]}.")
     fitted = np.clip(actions, low, high)
@@ -226,14 +227,6 @@ def _print(console: Console, result: dict[str, Any]) -> None:
         curve = model["per_horizon"]["psnr"]
         horizons.add_row(name, *(f"{curve['model'][s - 1]:.1f} ({curve['repeat'][s - 1]:.1f})" for s in steps))
     console.print(horizons)
-
-
-def _load(world_model: str | Path | WorldModel) -> WorldModel:
-    if not isinstance(world_model, str | Path):
-        return world_model
-    from wfm_sim.models import load
-
-    return load(world_model)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wfm_sim import actions
+from wfm_sim.assets import tabletop, tabletop_sim, widowx
 from wfm_sim.assets.tabletop import TASKS
+from wfm_sim.envs import twin
 from wfm_sim.envs.twin import ObjectView, TabletopMuJoCoEnv
 from wfm_sim.evals.contestants import make_policy
 from wfm_sim.evals.heldout import HeldOut, Plan
+from wfm_sim.policies import scripted, simple
 from wfm_sim.policies.base import batch_of_one
 
 # Three that mostly succeed, three that mostly do not: both outcomes are well represented.
@@ -18,7 +24,14 @@ POLICIES = ("expert", "expert-noise0.4", "expert-flawed", "expert-noise0.2", "ra
 
 def tabletop_plan(steps: int = 24, size: int = 64) -> Plan:
     """The held-out episodes of the nano gates."""
-    return Plan(tasks=TASKS, policies=POLICIES, steps=steps, size=size)
+    return Plan(tasks=TASKS, policies=POLICIES, steps=steps, size=size, fingerprint=_fingerprint())
+
+
+def _fingerprint() -> str:
+    """Changes with the source of the twin or of the policies, so that no episode of another twin is ever taken."""
+    modules = (actions, tabletop, tabletop_sim, widowx, twin, scripted, simple)
+    sources = [Path(str(module.__file__)).read_bytes() for module in modules]
+    return hashlib.sha256(b"".join(sources)).hexdigest()[:12]
 
 
 class TwinRecorder:
@@ -33,15 +46,15 @@ class TwinRecorder:
             self._twin = TabletopMuJoCoEnv(
                 image_size=self.plan.size, terminate_on_success=False, max_episode_steps=self.plan.steps
             )
-        twin, actor = self._twin, make_policy(policy)
-        observation, info = twin.reset(seed=seed, options={"task": task})
+        env, actor = self._twin, make_policy(policy)
+        observation, info = env.reset(seed=seed, options={"task": task})
         actor.reset(batch_of_one(info), [seed])
-        seen: list[tuple[dict[str, Any], dict[str, Any], list[ObjectView]]] = [(observation, info, twin.object_views())]
-        actions = []
+        seen: list[tuple[dict[str, Any], dict[str, Any], list[ObjectView]]] = [(observation, info, env.object_views())]
+        taken = []
         for _ in range(self.plan.steps):
-            actions.append(actor.act(batch_of_one(observation))[0])
-            observation, _, _, _, info = twin.step(actions[-1])
-            seen.append((observation, info, twin.object_views()))
+            taken.append(actor.act(batch_of_one(observation))[0])
+            observation, _, _, _, info = env.step(taken[-1])
+            seen.append((observation, info, env.object_views()))
         return HeldOut(
             seed=seed,
             policy=policy,
@@ -50,7 +63,7 @@ class TwinRecorder:
             instruction=info["instruction"],
             colours=tuple(view.colour for view in seen[0][2]),
             frames=np.stack([o["pixels"] for o, _, _ in seen]),
-            actions=np.stack(actions).astype(np.float32),
+            actions=np.stack(taken).astype(np.float32),
             poses=np.stack([o["agent_pos"] for o, _, _ in seen]).astype(np.float32),
             objects=np.array([[_row(view) for view in views] for _, _, views in seen], dtype=np.float32),
             success=np.array([i["is_success"] for _, i, _ in seen], dtype=bool),

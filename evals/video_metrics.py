@@ -60,7 +60,7 @@ def _ssim_of_frame(a: Frames, b: Frames) -> float:
 
     def blur(image: NDArray[np.float64]) -> NDArray[np.float64]:
         blurred = cv2.GaussianBlur(image, (SSIM_WINDOW, SSIM_WINDOW), SSIM_SIGMA)
-        return blurred[margin:-margin, margin:-margin]
+        return np.asarray(blurred[margin:-margin, margin:-margin], dtype=np.float64)
 
     mean_x, mean_y = blur(x), blur(y)
     var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2

@@ -150,6 +150,9 @@ class WayState:
     def __getitem__(self, rows: Any) -> "WayState":
         return WayState(self.frames[rows], self.way[rows])
 
+    def clone(self) -> "WayState":
+        return WayState(self.frames.copy(), self.way.copy())
+
     @classmethod
     def cat(cls, states: Any) -> "WayState":
         return cls(np.concatenate([s.frames for s in states]), np.concatenate([s.way for s in states]))

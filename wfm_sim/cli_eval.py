@@ -1,0 +1,60 @@
+"""`wfm-sim demo` and `wfm-sim eval ...`: thin over wfm_sim.evals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Judge a world model.", rich_markup_mode=None)
+
+Model = Annotated[str, typer.Option("--world-model", help="A shipped model's name or the path of a .safetensors file.")]
+Judge = Annotated[str, typer.Option(help="The success judge: a shipped one's name, a path, or none.")]
+
+
+def demo(
+    world_model: Model = "nano-tabletop",
+    judge: Judge = "nano-tabletop-judge",
+    episodes: Annotated[int, typer.Option(help="Scenes per policy and task, the same in both worlds.")] = 20,
+    seed: Annotated[int, typer.Option(help="Chooses the scenes; the same seed gives the same table.")] = 0,
+    num_envs: Annotated[int, typer.Option(help="Rollouts that are imagined at once.")] = 16,
+    workers: Annotated[int | None, typer.Option(help="Processes for the physics twin.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for table, report and recording.")] = Path("runs/demo"),
+) -> None:
+    """Run five policies in the learned simulator and in its physics twin, and write a report."""
+    from wfm_sim.evals.demo import main
+
+    main(world_model, judge=judge, episodes=episodes, seed=seed, num_envs=num_envs, workers=workers, out=out)
+
+
+@app.command()
+def nano(
+    world_model: Model = "nano-tabletop",
+    judge: Judge = "nano-tabletop-judge",
+    episodes: Annotated[int, typer.Option(help="Held-out episodes of the physics twin.")] = 200,
+    steps: Annotated[int, typer.Option(help="Horizon of the open-loop rollouts.")] = 24,
+    batch: Annotated[int, typer.Option(help="Rollouts that are imagined at once.")] = 16,
+    out: Annotated[Path, typer.Option(help="Folder for records, summary, table and strips.")] = Path("runs/eval/nano"),
+    cache: Annotated[Path, typer.Option(help="Keeps the recorded episodes for the next run.")] = Path("runs/cache"),
+) -> None:
+    """The gates of a tabletop model: object position and loss, success agreement, PSNR and SSIM, with intervals."""
+    from wfm_sim.evals.nano_gates import main
+
+    main(world_model, judge=judge, episodes=episodes, steps=steps, batch=batch, out=out, cache=cache)
+
+
+@app.command()
+def replay(
+    world_model: Annotated[list[str], typer.Option(help="Name or path; once per model, e.g. before and after.")],
+    data: Annotated[Path, typer.Option(help="A data set in any layout that `open_dataset` reads.")],
+    episode: Annotated[str, typer.Option(help="Position (negative: from the end) or id of a held-out episode.")] = "0",
+    split: Annotated[str | None, typer.Option(help="Of the data set.")] = None,
+    horizon: Annotated[int, typer.Option(help="Steps per window.")] = 8,
+    label: Annotated[list[str] | None, typer.Option(help="What to call each model.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for summary, strip and recording.")] = Path("runs/eval/replay"),
+) -> None:
+    """Start from a real frame, replay the recorded actions, and compare with the video and with repeating the frame."""
+    from wfm_sim.evals.replay import main
+
+    main(world_model, data, episode=episode, split=split, horizon=horizon, labels=label, out=out)
