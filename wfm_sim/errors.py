@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Bad input. The message names what was given, what was expected and, where there is one, the nearest right thing."""
+    """Bad input. The message names what was given, what was expected and, where there is one, the right thing."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:

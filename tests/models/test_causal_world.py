@@ -21,7 +21,12 @@ RNG = np.random.default_rng(0)
 def model(request: pytest.FixtureRequest) -> CausalWorldModel:
     torch.manual_seed(0)
     cfg = replace(
-        nano_tabletop(), frame_size=(32, 32), dit=nano_dit(48, 2, 2), window=3, times=(1.0, 0.5), prediction=request.param,
+        nano_tabletop(),
+        frame_size=(32, 32),
+        dit=nano_dit(48, 2, 2),
+        window=3,
+        times=(1.0, 0.5),
+        prediction=request.param,
         clean_pass=request.param == "velocity",
     )
     m = CausalWorldModel(cfg).eval()
@@ -123,7 +128,7 @@ def test_file_round_trip_and_damage(model: CausalWorldModel, tmp_path: Path) -> 
     a, b = (_rollout(m, m.start(state), actions)[0].latent for m in (model, again))
     assert torch.equal(a, b)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match="truncated|safetensors"):
+    with pytest.raises(UserError, match=r"truncated|safetensors"):
         load(path)
     torch.save({"a": torch.zeros(1)}, tmp_path / "p.pt")
     with pytest.raises(UserError, match="pickle"):

@@ -38,7 +38,7 @@ class WorldConfig:
         times: Flow times of the denoising steps, first 1.0, descending; each step predicts the clean frame and the next
             one starts from it re-noised to the next time.
         window: Past latent frames in the rolling cache.
-        action_scale: Canonical actions times this are what the network sees; Cosmos multiplies metres and radians by 20.
+        action_scale: Canonical actions times this are what the network sees; Cosmos has 20 for metres and radians.
             The gripper is given as 0 = open .. 1 = closed (Cosmos' continuous_gripper_state).
     """
 
@@ -69,10 +69,12 @@ class WorldConfig:
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> WorldConfig:
         """Inverse of `to_dict` after a trip through JSON (lists become tuples again)."""
-        tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in d.items()}
-        tok = {k: tuple(v) if isinstance(v, list) else v for k, v in d["tokenizer"].items()}
-        dit = {k: tuple(v) if isinstance(v, list) else v for k, v in d["dit"].items()}
-        return cls(**{**tuples, "tokenizer": TokenizerConfig(**tok), "dit": DiTConfig(**dit)})
+
+        def tuples(part: dict[str, Any]) -> dict[str, Any]:
+            return {k: tuple(v) if isinstance(v, list) else v for k, v in part.items()}
+
+        parts = {"tokenizer": TokenizerConfig(**tuples(d["tokenizer"])), "dit": DiTConfig(**tuples(d["dit"]))}
+        return cls(**{**tuples(d), **parts})
 
 
 @dataclass
@@ -91,7 +93,9 @@ class CausalState:
         if not isinstance(rows, slice):
             index = np.asarray(rows)
             rows = torch.as_tensor(np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64).reshape(-1))
-        return CausalState(self.cache.rows(rows), self.latent[rows].clone(), self.seeds[rows].clone(), self.clock[rows].clone())
+        return CausalState(
+            self.cache.rows(rows), self.latent[rows].clone(), self.seeds[rows].clone(), self.clock[rows].clone()
+        )
 
     def clone(self) -> CausalState:
         return self[slice(None)]
@@ -99,8 +103,10 @@ class CausalState:
     @classmethod
     def cat(cls, states: Sequence[CausalState]) -> CausalState:
         return cls(
-            KVCache.cat([s.cache for s in states]), torch.cat([s.latent for s in states]),
-            torch.cat([s.seeds for s in states]), torch.cat([s.clock for s in states]),
+            KVCache.cat([s.cache for s in states]),
+            torch.cat([s.latent for s in states]),
+            torch.cat([s.seeds for s in states]),
+            torch.cat([s.clock for s in states]),
         )
 
 
@@ -118,6 +124,9 @@ def tensor_to_frames(x: Tensor) -> NDArray[np.uint8]:
 class CausalWorldModel(nn.Module):
     """See the module docstring; satisfies `wfm_sim.world_model.WorldModel`."""
 
+    latent_mean: Tensor
+    latent_std: Tensor
+
     def __init__(self, cfg: WorldConfig) -> None:
         super().__init__()
         if not cfg.tokenizer.is_image:
@@ -130,9 +139,16 @@ class CausalWorldModel(nn.Module):
         self.register_buffer("latent_std", torch.ones(c))
         self.metadata: dict[str, Any] = {}
         self.spec = WorldModelSpec(
-            name=cfg.name, frame_size=cfg.frame_size, fps=cfg.fps, condition="action",
-            condition_low=tuple(ACTION_LOW.tolist()), condition_high=tuple(ACTION_HIGH.tolist()), condition_units=UNITS,
-            frames_per_step=1, context_frames=cfg.window, latent_shape=cfg.latent_shape,
+            name=cfg.name,
+            frame_size=cfg.frame_size,
+            fps=cfg.fps,
+            condition="action",
+            condition_low=tuple(ACTION_LOW.tolist()),
+            condition_high=tuple(ACTION_HIGH.tolist()),
+            condition_units=UNITS,
+            frames_per_step=1,
+            context_frames=cfg.window,
+            latent_shape=cfg.latent_shape,
         )
 
     # ------------------------------------------------------------------------------------------------------- latents
@@ -165,15 +181,23 @@ class CausalWorldModel(nn.Module):
         frames = np.asarray(frames)
         h, w = self.cfg.frame_size
         if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[2:] != (h, w, 3) or 0 in frames.shape[:2]:
-            raise UserError(f"start frames: expected uint8 [B, T>=1, {h}, {w}, 3], got {frames.dtype} {list(frames.shape)}")
+            raise UserError(
+                f"start frames: expected uint8 [B, T>=1, {h}, {w}, 3], got {frames.dtype} {list(frames.shape)}"
+            )
         batch = frames.shape[0]
         if seeds is not None and len(seeds) != batch:
             raise UserError(f"seeds: expected {batch}, one per row, got {len(seeds)}")
         z = self.encode(frames[:, -self.cfg.window :])
         cfg = self.cfg.dit
         cache = KVCache.empty(
-            layers=cfg.num_blocks, batch=batch, heads=cfg.num_heads, head_dim=cfg.model_channels // cfg.num_heads,
-            window=self.cfg.window, tokens=self.cfg.tokens, device=z.device, dtype=z.dtype,
+            layers=cfg.num_blocks,
+            batch=batch,
+            heads=cfg.num_heads,
+            head_dim=cfg.model_channels // cfg.num_heads,
+            window=self.cfg.window,
+            tokens=self.cfg.tokens,
+            device=z.device,
+            dtype=z.dtype,
         )
         previous = torch.zeros_like(z[:, :, :1])
         for k in range(z.shape[2]):
@@ -196,7 +220,9 @@ class CausalWorldModel(nn.Module):
         condition = np.asarray(condition, dtype=np.float32)
         expected = (len(state), 1, len(self.spec.condition_low))
         if condition.shape != expected:
-            raise UserError(f"condition: expected shape {list(expected)} [rows, frames, numbers], got {list(condition.shape)}")
+            raise UserError(
+                f"condition: expected shape {list(expected)} [rows, frames, numbers], got {list(condition.shape)}"
+            )
         if not np.isfinite(condition).all():
             raise UserError("condition: every number must be finite, got NaN or infinity")
         action = self.scale_actions(condition)
@@ -219,10 +245,16 @@ class CausalWorldModel(nn.Module):
         other.cfg = replace(self.cfg, times=tuple(times))
         return other
 
-    def _network(self, x: Tensor, t: float, previous: Tensor, action: Tensor | None, cache: KVCache, given: bool) -> Tensor:
+    def _network(
+        self, x: Tensor, t: float, previous: Tensor, action: Tensor | None, cache: KVCache, given: bool
+    ) -> Tensor:
         b = x.shape[0]
         return self.net(
-            x, x.new_full((b, 1), t), condition_mask=torch.full_like(x[:, :1], float(given)), action=action, cache=cache,
+            x,
+            x.new_full((b, 1), t),
+            condition_mask=torch.full_like(x[:, :1], float(given)),
+            action=action,
+            cache=cache,
             extra=previous if self.cfg.dit.extra_channels else None,
         )
 

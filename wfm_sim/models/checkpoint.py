@@ -18,7 +18,7 @@ FORMAT = "wfm-sim world model 1"
 
 def shipped_weights() -> dict[str, Path]:
     """Name -> file of every world model that ships with the package."""
-    found = {}
+    found: dict[str, Path] = {}
     for root in wfm_sim.__path__:
         for path in sorted((Path(root) / "assets" / "weights").glob("*.safetensors")):
             if _is_world_model(path):
@@ -39,7 +39,7 @@ def save_atomic(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
     save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def save(model: CausalWorldModel, path: Path, *, about: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
@@ -90,7 +90,7 @@ def load(name_or_path: str | os.PathLike[str], *, device: str = "cpu") -> Causal
 
 
 def _why(path: Path, error: Exception) -> str:
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         head = file.read(4)
     if head[:2] == b"PK" or head[:1] == b"\x80":
         return "it holds a Python pickle, which is never opened; convert it to safetensors"

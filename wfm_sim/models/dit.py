@@ -94,8 +94,13 @@ class Attention(nn.Module):
         self.output_proj = nn.Linear(dim, dim, bias=False)
 
     def forward(
-        self, x: Tensor, context: Tensor, rope: tuple[Tensor, Tensor] | None = None, mask: Tensor | None = None,
-        cache: KVCache | None = None, layer: int = 0,
+        self,
+        x: Tensor,
+        context: Tensor,
+        rope: tuple[Tensor, Tensor] | None = None,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        layer: int = 0,
     ) -> Tensor:
         """x: [B, S, D], context: [B, K, Dc] -> [B, S, D]. With a cache, keys and values of past frames come from it."""
         q, k, v = (
@@ -147,8 +152,15 @@ class Block(nn.Module):
         self.adaln_modulation_mlp = _modulation(d, lora, 3)
 
     def forward(
-        self, x: Tensor, emb: Tensor, lora: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None,
-        context: Tensor | None, cache: KVCache | None, layer: int,
+        self,
+        x: Tensor,
+        emb: Tensor,
+        lora: Tensor,
+        rope: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        context: Tensor | None,
+        cache: KVCache | None,
+        layer: int,
     ) -> Tensor:
         shape = x.shape
         shift, scale, gate = (self.adaln_modulation_self_attn(emb) + lora).chunk(3, dim=-1)
@@ -213,7 +225,8 @@ class _RoPEBuffers(nn.Module):
         """frames: [..., T] frame indices -> float32 [..., T * h * w, head_dim] angles, order (t, h, w) twice."""
         ranges = (self.dim_temporal_range, self.dim_spatial_range, self.dim_spatial_range)
         freqs = [
-            1.0 / (1e4 * ratio ** (dim / (dim - 2))) ** r for dim, ratio, r in zip(self.dims, self.ratio, ranges, strict=True)
+            1.0 / (1e4 * ratio ** (dim / (dim - 2))) ** r
+            for dim, ratio, r in zip(self.dims, self.ratio, ranges, strict=True)
         ]
         lead, t = frames.shape[:-1], frames.shape[-1]
         device = frames.device
@@ -237,7 +250,9 @@ class DiT(nn.Module):
         super().__init__()
         self.cfg = cfg
         d = cfg.model_channels
-        self.x_embedder = nn.ModuleDict({"proj": nn.Sequential(nn.Identity(), nn.Linear(cfg.patch_inputs, d, bias=False))})
+        self.x_embedder = nn.ModuleDict(
+            {"proj": nn.Sequential(nn.Identity(), nn.Linear(cfg.patch_inputs, d, bias=False))}
+        )
         self.pos_embedder = _RoPEBuffers(cfg)
         self.t_embedder = nn.Sequential(nn.Identity(), _TimestepProjection(d))
         self.t_embedding_norm = RMSNorm(d)
@@ -259,8 +274,10 @@ class DiT(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for name, module in self.named_modules():
-            if name.endswith(("_modulation", "_self_attn", "_cross_attn", "_mlp")) and isinstance(module, nn.Sequential):
-                nn.init.zeros_(module[2].weight)
+            if name.endswith(("_modulation", "_self_attn", "_cross_attn", "_mlp")) and isinstance(
+                module, nn.Sequential
+            ):
+                nn.init.zeros_(module[2].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.final_layer.linear.weight)
 
     # ---------------------------------------------------------------------------------------------- parts of a pass
@@ -286,7 +303,9 @@ class DiT(nn.Module):
         x = x.reshape(b, c, t, h // p, p, w // p, p).permute(0, 2, 3, 5, 1, 4, 6)
         return self.x_embedder["proj"](x.reshape(b, t, (h // p) * (w // p), c * p * p))
 
-    def _embedding(self, timesteps: Tensor, t: int, action: Tensor | None, given: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _embedding(
+        self, timesteps: Tensor, t: int, action: Tensor | None, given: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Time (and action) embedding [B, T, D] and its AdaLN part [B, T, 3D].
 
         action: [B, T, A * k] per latent frame, zeros where there is none; `given` [B, T] is 1 for conditioning frames,
@@ -312,9 +331,18 @@ class DiT(nn.Module):
         return x.reshape(b, self.cfg.out_channels, t, h, w)
 
     def forward(
-        self, x: Tensor, timesteps: Tensor, *, context: Tensor | None = None, condition_mask: Tensor | None = None,
-        extra: Tensor | None = None, padding_mask: Tensor | None = None, action: Tensor | None = None,
-        attention_mask: Tensor | None = None, cache: KVCache | None = None, rope: tuple[Tensor, Tensor] | None = None,
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        *,
+        context: Tensor | None = None,
+        condition_mask: Tensor | None = None,
+        extra: Tensor | None = None,
+        padding_mask: Tensor | None = None,
+        action: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        rope: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """One network pass over a clip, or, with a cache, over its newest latent frame.
 
@@ -333,8 +361,7 @@ class DiT(nn.Module):
         Returns:
             [B, out_channels, T, h, w].
         """
-        b, _, t, h, w = x.shape
-        p = self.cfg.patch
+        t, h, w = x.shape[2:]
         tokens = self._tokens(x, condition_mask, extra, padding_mask)
         given = None if condition_mask is None else condition_mask.amax(dim=(1, 3, 4))
         emb, lora = self._embedding(timesteps, t, action, given)
@@ -346,7 +373,9 @@ class DiT(nn.Module):
             tokens = block(tokens, emb, lora, rope, attention_mask, context, cache, i)
         return self._untokens(self.final_layer(tokens, emb, lora), h, w)
 
-    def rope(self, t: int, h: int, w: int, cache: KVCache | None, dtype: torch.dtype, device: Any) -> tuple[Tensor, Tensor]:
+    def rope(
+        self, t: int, h: int, w: int, cache: KVCache | None, dtype: torch.dtype, device: Any
+    ) -> tuple[Tensor, Tensor]:
         """cos and sin [T * N, d] for a clip, [B, 1, N, d] for the newest frame of a cache (rows differ in age)."""
         p = self.cfg.patch
         if cache is None:

@@ -49,8 +49,16 @@ class KVCache:
 
     @classmethod
     def empty(
-        cls, *, layers: int, batch: int, heads: int, head_dim: int, window: int, tokens: int,
-        device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
+        cls,
+        *,
+        layers: int,
+        batch: int,
+        heads: int,
+        head_dim: int,
+        window: int,
+        tokens: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> KVCache:
         data = torch.zeros(layers, 2, batch, heads, 2 * (window + 1) * tokens, head_dim, device=device, dtype=dtype)
         zeros = torch.zeros(batch, dtype=torch.int64, device=device)
@@ -94,8 +102,13 @@ class KVCache:
         """The chosen rows in storage of their own."""
         data = self.buffer.data[:, :, index]
         return KVCache(
-            self.window, self.tokens, _Buffer(data.clone(), self.end), self.start, self.end,
-            self.lengths[index].clone(), self.position[index].clone(),
+            self.window,
+            self.tokens,
+            _Buffer(data.clone(), self.end),
+            self.start,
+            self.end,
+            self.lengths[index].clone(),
+            self.position[index].clone(),
         )
 
     @classmethod
@@ -114,6 +127,11 @@ class KVCache:
             ]
             parts.append(data)
         return cls(
-            first.window, first.tokens, _Buffer(torch.cat(parts, dim=2), visible), 0, visible,
-            torch.cat([c.lengths for c in caches]), torch.cat([c.position for c in caches]),
+            first.window,
+            first.tokens,
+            _Buffer(torch.cat(parts, dim=2), visible),
+            0,
+            visible,
+            torch.cat([c.lengths for c in caches]),
+            torch.cat([c.position for c in caches]),
         )

@@ -113,17 +113,25 @@ def _dit_causal(config: dict[str, Any], state: Tensors, given: Tensors) -> Tenso
 
     def rollout(window: int) -> Tensor:
         cache = KVCache.empty(
-            layers=model.cfg.num_blocks, batch=b, heads=model.cfg.num_heads, window=window,
-            head_dim=model.cfg.model_channels // model.cfg.num_heads, tokens=h * w // model.cfg.patch**2,
+            layers=model.cfg.num_blocks,
+            batch=b,
+            heads=model.cfg.num_heads,
+            window=window,
+            head_dim=model.cfg.model_channels // model.cfg.num_heads,
+            tokens=h * w // model.cfg.patch**2,
         )
         frames = []
         for i in range(t):
             cache = cache.extended()
             frames.append(
                 model(
-                    x[:, :, i : i + 1], given["timesteps"][i].expand(b, 1), context=given["crossattn_emb"],
-                    condition_mask=mask[:, :, i : i + 1], padding_mask=given["padding_mask"],
-                    action=action[:, i : i + 1] if i else None, cache=cache,
+                    x[:, :, i : i + 1],
+                    given["timesteps"][i].expand(b, 1),
+                    context=given["crossattn_emb"],
+                    condition_mask=mask[:, :, i : i + 1],
+                    padding_mask=given["padding_mask"],
+                    action=action[:, i : i + 1] if i else None,
+                    cache=cache,
                 )
             )
         return torch.cat(frames, dim=2)

@@ -8,8 +8,17 @@ from wfm_sim.models.tokenizer import TokenizerConfig
 def nano_tokenizer() -> TokenizerConfig:
     """CI 4x4: Haar patches of 4 pixels, convolutions at a quarter of the resolution, 8 latent channels."""
     return TokenizerConfig(
-        temporal_compression=None, spatial_compression=4, patch_size=4, channels=64, channels_mult=(1,), num_res_blocks=1,
-        z_channels=16, latent_channels=8, num_groups=32, attn_resolutions=(), resolution=64,
+        temporal_compression=None,
+        spatial_compression=4,
+        patch_size=4,
+        channels=64,
+        channels_mult=(1,),
+        num_res_blocks=1,
+        z_channels=16,
+        latent_channels=8,
+        num_groups=32,
+        attn_resolutions=(),
+        resolution=64,
     )
 
 
@@ -17,9 +26,19 @@ def nano_dit(channels: int = 256, blocks: int = 6, heads: int = 4) -> DiTConfig:
     """The action-conditioned Predict2.5 DiT, small, without text, given the previous latent frame as extra channels."""
     tok = nano_tokenizer()
     return DiTConfig(
-        in_channels=tok.latent_channels, out_channels=tok.latent_channels, padding_mask=False,
-        extra_channels=tok.latent_channels, model_channels=channels, num_blocks=blocks, num_heads=heads, adaln_lora_dim=64,
-        cross_attention=False, action_dim=7, actions_per_latent=1, rope_ratio=(1.0, 1.0, 1.0), timestep_scale=1000.0,
+        in_channels=tok.latent_channels,
+        out_channels=tok.latent_channels,
+        padding_mask=False,
+        extra_channels=tok.latent_channels,
+        model_channels=channels,
+        num_blocks=blocks,
+        num_heads=heads,
+        adaln_lora_dim=64,
+        cross_attention=False,
+        action_dim=7,
+        actions_per_latent=1,
+        rope_ratio=(1.0, 1.0, 1.0),
+        timestep_scale=1000.0,
         max_size=64,
     )
 

@@ -73,10 +73,25 @@ class _Haar(nn.Module):
 
 
 class _Level(nn.Module):
+    """Blocks of one resolution; `downsample` or `upsample` is set where the resolution changes."""
+
+    downsample: nn.Module
+    upsample: nn.Module
+
     def __init__(self) -> None:
         super().__init__()
         self.block = nn.ModuleList()
         self.attn = nn.ModuleList()
+
+    def forward(self, h: Tensor) -> Tensor:
+        for j, block in enumerate(self.block):
+            h = block(h)
+            if len(self.attn):
+                h = self.attn[j](h)
+        for resize in ("downsample", "upsample"):
+            if resize in self._modules:
+                h = self._modules[resize](h)  # type: ignore[misc]
+        return h
 
 
 def _parts(cfg: TokenizerConfig) -> tuple[Callable[[int, int], nn.Module], ...]:
@@ -101,7 +116,9 @@ def _norm(cfg: TokenizerConfig, channels: int) -> nn.Module:
 
 def _mid(cfg: TokenizerConfig, channels: int) -> nn.ModuleDict:
     res, attn, _ = _parts(cfg)
-    return nn.ModuleDict({"block_1": res(channels, channels), "attn_1": attn(channels, 0), "block_2": res(channels, channels)})
+    return nn.ModuleDict(
+        {"block_1": res(channels, channels), "attn_1": attn(channels, 0), "block_2": res(channels, channels)}
+    )
 
 
 def _run_mid(mid: nn.ModuleDict, h: Tensor) -> Tensor:
@@ -141,12 +158,7 @@ class Encoder(nn.Module):
         h = patch_image(x, self.cfg.patch_size) if self.cfg.is_image else patch_video(x, self.cfg.patch_size)
         h = self.conv_in(h)
         for level in self.down:
-            for j, block in enumerate(level.block):
-                h = block(h)
-                if len(level.attn):
-                    h = level.attn[j](h)
-            if hasattr(level, "downsample"):
-                h = level.downsample(h)
+            h = level(h)
         return self.conv_out(F.silu(self.norm_out(_run_mid(self.mid, h))))
 
 
@@ -189,12 +201,7 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         h = _run_mid(self.mid, self.conv_in(z))
         for level in reversed(self.up):
-            for j, block in enumerate(level.block):
-                h = block(h)
-                if len(level.attn):
-                    h = level.attn[j](h)
-            if hasattr(level, "upsample"):
-                h = level.upsample(h)
+            h = level(h)
         h = self.conv_out(F.silu(self.norm_out(h)))
         unpatch = unpatch_image if self.cfg.is_image else unpatch_video
         return unpatch(h, self.cfg.patch_size)

@@ -72,7 +72,15 @@ class Upsample2d(nn.Module):
 class CausalConv3d(nn.Module):
     """3-D convolution that sees no later frame: time is padded on the left with copies of the first frame."""
 
-    def __init__(self, c_in: int, c_out: int, kernel: tuple[int, int, int], *, stride=(1, 1, 1), padding: int = 0) -> None:
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: tuple[int, int, int],
+        *,
+        stride: tuple[int, int, int] = (1, 1, 1),
+        padding: int = 0,
+    ) -> None:
         super().__init__()
         self.conv3d = nn.Conv3d(c_in, c_out, kernel, stride=stride, padding=(0, padding, padding))
         self.time_pad = kernel[0] - 1 + 1 - stride[0]

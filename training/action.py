@@ -1,0 +1,349 @@
+"""Training of the action-conditioned causal simulator.
+
+One network pass covers a clip of T frames with block-causal attention. Frame k gets the clean frame k - 1 as extra
+channels and a noisy version of itself at its own flow time (diffusion forcing, arXiv 2407.01392): time 1 is the
+one-step prediction that rollouts use, other times are flow matching with shifted logit-normal times (arXiv 2511.00062,
+section 3.1), which let it sample in more steps too.
+
+Against drift, two things, both on the network's own frames:
+- Jacobi self-forcing: predict all frames in parallel from true predecessors, then again from these predictions; after
+  j passes frame k has been unrolled min(j, k) steps. The loss is on the last pass.
+- Replay: a pool holds the network's own latest frame of running rollouts; a share of clips starts from there, so that
+  drift of tens of steps is seen although clips are short.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from wfm_sim.data import open_dataset
+from wfm_sim.errors import UserError, unknown
+from wfm_sim.models.causal_world import CausalWorldModel, WorldConfig
+from wfm_sim.models.checkpoint import load, save
+from wfm_sim.models.dit import block_causal_mask
+from wfm_sim.models.presets import nano_tabletop
+from wfm_sim.training.frames import Frames, load_frames
+from wfm_sim.training.loop import LoopConfig
+
+
+@dataclass(frozen=True)
+class ActionRecipe:
+    """What `wfm-sim train action` runs.
+
+    Attributes:
+        data, out: A data set and the run's folder.
+        init: World model file whose tokenizer (and, if `init_net`, network) training begins with.
+        clip: Frames per clip, the given first one included.
+        batch: Clips per step and rank.
+        one_step: Share of frames trained at time 1; the others draw logit-normal times with `shift`.
+        passes: Jacobi passes before the loss (0 = true predecessors).
+        pool: Clips kept per rank whose start is the network's own frame, and `replay`, their share in a batch.
+        prev_noise: Largest deviation of the noise added to the previous frame of true-predecessor clips.
+        moving, changed: Extra loss weight where the picture moves now, or differs from the clip's first frame.
+        contact: Chance weight of clips in which a known object moves, relative to 1 for others.
+    """
+
+    data: Path
+    out: Path
+    init: Path | str
+    world: WorldConfig = field(default_factory=nano_tabletop)
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=10_000))
+    clip: int = 6
+    batch: int = 12
+    one_step: float = 0.8
+    shift: float = 3.0
+    passes: int = 0
+    replay: float = 0.0
+    pool: int = 256
+    pool_age: int = 24
+    prev_noise: float = 0.1
+    moving: float = 4.0
+    changed: float = 2.0
+    contact: float = 3.0
+    init_net: bool = False
+    split: str | None = "train"
+    val_split: str | None = "val"
+    hold_out: tuple[str, ...] = ()
+
+
+def logit_normal_times(shape: tuple[int, ...], shift: float, generator: torch.Generator) -> Tensor:
+    """Flow times in (0, 1): sigmoid of a standard normal, shifted towards noise: s t / (1 + (s - 1) t)."""
+    t = torch.randn(shape, generator=generator).sigmoid()
+    return shift * t / (1 + (shift - 1) * t)
+
+
+def encode_all(world: CausalWorldModel, data: Frames, bf16: bool = False) -> np.ndarray:
+    """Normalised latents of every frame as float16 [N, C, h, w], memory-mapped; computed once per tokenizer."""
+    digest = hashlib.sha256()
+    for value in (*world.tokenizer.encoder.state_dict().values(), *world.tokenizer.quant_conv.state_dict().values()):
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    path = data.folder / f"latents-{digest.hexdigest()[:12]}.npy"
+    if not path.is_file():
+        shape = (len(data.frames), *world.cfg.latent_shape)
+        temporary = path.with_suffix(".tmp.npy")
+        out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            for i in track(range(0, len(data.frames), 256), description="encoding frames", transient=True):
+                z = world.encode(np.array(data.frames[i : i + 256])[:, None])
+                out[i : i + 256] = z[:, :, 0].float().cpu().numpy()
+        out.flush()
+        temporary.rename(path)
+    return np.load(path, mmap_mode="r")
+
+
+def prepare(recipe: ActionRecipe) -> ActionRecipe:
+    """Read and encode the data once, before the ranks start; post-training takes its network's sizes from `init`.
+
+    Raises:
+        UserError: unknown or damaged `init`, no data, or an id to hold out that is not there.
+    """
+    start = load(recipe.init)
+    taken = start.cfg if recipe.init_net else replace(recipe.world, tokenizer=start.cfg.tokenizer)
+    recipe = replace(recipe, world=taken)
+    if recipe.hold_out:
+        ids = open_dataset(recipe.data, recipe.split).ids
+        for name in recipe.hold_out:
+            if name not in ids:
+                raise unknown("episode to hold out", name, ids)
+    data = load_frames(recipe.data, recipe.world.frame_size, recipe.out.parent / "cache", recipe.split, recipe.hold_out)
+    longest = int(np.diff(data.offsets).max())
+    if longest < recipe.clip:
+        raise UserError(f"{recipe.data}: clips of {recipe.clip} frames, but the longest episode has {longest}")
+    encode_all(start, data, recipe.loop.bf16)
+    if recipe.val_split is not None:  # a data set without that split is validated on what it trains on
+        with suppress(UserError):
+            load_frames(recipe.data, recipe.world.frame_size, recipe.out.parent / "cache", recipe.val_split)
+    return recipe
+
+
+class ActionTask:
+    """See the module docstring."""
+
+    def __init__(self, recipe: ActionRecipe) -> None:
+        self.recipe = recipe
+        start = load(recipe.init)
+        cfg = recipe.world
+        self.world = CausalWorldModel(cfg)
+        self.world.tokenizer.load_state_dict(start.tokenizer.state_dict())
+        self.world.latent_mean.copy_(start.latent_mean)
+        self.world.latent_std.copy_(start.latent_std)
+        if recipe.init_net:
+            self.world.net.load_state_dict(start.net.state_dict())
+        self.world.tokenizer.requires_grad_(False)
+        self.model = self.world.net
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.world.to(self.device)
+        cache = recipe.out.parent / "cache"
+        self.data = load_frames(recipe.data, cfg.frame_size, cache, recipe.split, recipe.hold_out)
+        self.latents = encode_all(self.world, self.data, recipe.loop.bf16)
+        self.starts, self.chance = self._clips()
+        self.mask = torch.zeros(1)
+        self.network = torch.compile(self.model, dynamic=False) if recipe.loop.compile else self.model
+        tokens, t = cfg.tokens, recipe.clip
+        allowed = block_causal_mask(t, tokens, window=cfg.window, device=self.device)
+        self.mask = torch.zeros(t * tokens, t * tokens, device=self.device).masked_fill(~allowed, -1e9)
+        c, h, w = cfg.latent_shape
+        self.rope = self.model.rope(t, h, w, None, torch.float32, self.device)
+        self.pool_latent = torch.zeros(recipe.pool, c, h, w)
+        self.pool_at = torch.full((recipe.pool, 2), -1, dtype=torch.int64)  # frame index the latent stands for, age
+
+    def _clips(self) -> tuple[np.ndarray, np.ndarray]:
+        """First frames of all clips, and their chance; clips with contact count more."""
+        t, offsets = self.recipe.clip, self.data.offsets
+        firsts = [np.arange(a, b - t + 1) for a, b in pairwise(offsets) if b - a >= t]
+        starts = np.concatenate(firsts) if firsts else np.zeros(0, np.int64)
+        moved = np.concatenate(([0.0], np.cumsum(np.minimum(self.data.moved, 4.0) > 0.3)))
+        contact = moved[starts + t - 1] - moved[starts] > 0
+        chance = np.where(contact, self.recipe.contact, 1.0)
+        return starts, np.cumsum(chance) / chance.sum()
+
+    # ------------------------------------------------------------------------------------------------------- batches
+
+    def _draw(self, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """First frames of the batch's clips and, for clips from the pool, the pool row (else -1)."""
+        r = self.recipe
+        u = torch.rand(r.batch, generator=generator, dtype=torch.float64).numpy()
+        first = self.starts[np.searchsorted(self.chance, u).clip(max=len(self.starts) - 1)]
+        row = np.full(r.batch, -1)
+        live = np.flatnonzero((self.pool_at[:, 0] >= 0).numpy())
+        n = min(int(r.batch * r.replay), len(live))
+        if n:
+            chosen = live[torch.randperm(len(live), generator=generator)[:n].numpy()]
+            row[:n], first[:n] = chosen, self.pool_at[chosen, 0].numpy()
+        return first, row
+
+    def loss(self, step: int, generator: torch.Generator, rank: int) -> tuple[Tensor, dict[str, float]]:
+        r, t = self.recipe, self.recipe.clip
+        first, row = self._draw(generator)
+        z = (
+            torch.from_numpy(np.stack([self.latents[i : i + t] for i in first])).float().transpose(1, 2)
+        )  # [B, C, T, h, w]
+        actions = torch.from_numpy(np.stack([self.data.actions[i : i + t - 1] for i in first]))
+        b = z.shape[0]
+        # given frames: the first, sometimes more (a simulator may be started with several frames)
+        more = torch.rand(b, generator=generator) < 0.15
+        given_count = torch.where(more, torch.randint(1, t - 1, (b,), generator=generator), torch.tensor(1))
+        given = torch.arange(t)[None] < given_count[:, None]
+        start = z[:, :, 0].clone()
+        own = torch.from_numpy(row >= 0)
+        if own.any():
+            start[own] = self.pool_latent[row[row >= 0]]
+            given[own, 1:] = False
+        noise = torch.randn(z.shape, generator=generator)
+        time = logit_normal_times((b, t), r.shift, generator)
+        time = torch.where(torch.rand(b, t, generator=generator) < r.one_step, torch.ones(()), time)
+        jitter = torch.randn(z.shape, generator=generator) * r.prev_noise
+        jitter *= torch.rand(b, 1, 1, 1, 1, generator=generator)
+
+        z, noise, time, given, start, actions, jitter = (
+            a.to(self.device) for a in (z, noise, time, given, start, actions, jitter)
+        )
+        g = given[:, None, :, None, None].float()
+        own_g = own.to(self.device)[:, None, None, None, None].float()
+        first_frame = torch.cat((start[:, :, None], z[:, :, 1:]), dim=2)
+        action = torch.cat((torch.zeros_like(actions[:, :1]), actions), dim=1)
+        action = self.world.scale_actions(action) * (torch.arange(t, device=self.device) > 0)[None, :, None]
+
+        def run(history: Tensor, when: Tensor) -> Tensor:
+            """Clean frames predicted from `history` (frame k is predicted from history's k - 1)."""
+            previous = torch.cat((torch.zeros_like(history[:, :, :1]), history[:, :, :-1]), dim=2)
+            when = when * (~given)
+            w = when[:, None, :, None, None]
+            x = (1 - w) * first_frame + w * noise
+            out = self.network(
+                x,
+                when,
+                condition_mask=g.expand(-1, 1, -1, *z.shape[3:]),
+                extra=previous,
+                action=action,
+                attention_mask=self.mask.to(torch.bfloat16)
+                if torch.is_autocast_enabled(self.device.type)
+                else self.mask,
+                rope=self.rope,
+            )
+            predicted = previous + out.float()
+            return g * first_frame + (1 - g) * predicted
+
+        history = first_frame
+        if r.passes:
+            with torch.no_grad():
+                for _ in range(r.passes):
+                    history = run(history, torch.ones_like(time))
+        else:
+            history = first_frame + jitter * (1 - own_g)
+        predicted = run(history, time)
+        self._keep(first, row, predicted if not r.passes else history, t)
+
+        moving = (z[:, :, 1:] - z[:, :, :-1]).square().mean(dim=1, keepdim=True).sqrt()
+        moving = torch.cat((torch.zeros_like(moving[:, :, :1]), moving), dim=2)
+        changed = (z - z[:, :, :1]).square().mean(dim=1, keepdim=True).sqrt()
+        weight = 1 + r.moving * (moving / 0.5).clamp(max=1) + r.changed * (changed / 0.5).clamp(max=1)
+        weight = weight * (1 - g)
+        error = predicted - z
+        loss = (weight * ((error.square() + 0.01).sqrt() - 0.1)).sum() / (weight.sum() * z.shape[1])
+        one = (time == 1)[:, None, :, None, None] & (g == 0)
+        with torch.no_grad():
+            mse = (error.square().mean(dim=1, keepdim=True) * one).sum() / (one.sum() * z.shape[3] * z.shape[4]).clamp(
+                min=1
+            )
+        return loss, {"mse1": float(mse)}
+
+    @torch.no_grad()
+    def _keep(self, first: np.ndarray, row: np.ndarray, frames: Tensor, t: int) -> None:
+        """Put each clip's last own frame into the pool, where the episode still has a whole clip ahead."""
+        if not self.recipe.replay:
+            return
+        episode_end = self.data.offsets[np.searchsorted(self.data.offsets, first, side="right")]
+        for i in range(len(first)):
+            slot = int(row[i])
+            age = int(self.pool_at[slot, 1]) + t - 1 if slot >= 0 else t - 1
+            at = int(first[i]) + t - 1
+            fits = at + t <= int(episode_end[i]) and age <= self.recipe.pool_age
+            if slot < 0:
+                free = (self.pool_at[:, 0] < 0).nonzero()
+                if not len(free):
+                    continue
+                slot = int(free[0])
+            if fits:
+                self.pool_latent[slot] = frames[i, :, -1].float().cpu()
+                self.pool_at[slot] = torch.tensor([at, age])
+            else:
+                self.pool_at[slot, 0] = -1
+
+    # ---------------------------------------------------------------------------------------------------- validation
+
+    @torch.no_grad()
+    def sample(self, step: int, out: Path) -> dict[str, float]:
+        """Open-loop rollouts of up to 24 steps on validation episodes: PSNR at the end, beside repeating the start."""
+        if not hasattr(self, "val"):
+            r = self.recipe
+            folder = r.data
+            try:
+                self.val = load_frames(folder, r.world.frame_size, r.out.parent / "cache", r.val_split)
+            except UserError:
+                self.val = self.data
+        frames, actions = _validation_clips(self.val, 32, 25)
+        self.world.eval()
+        state = self.world.start(frames[:, :1], seeds=list(range(len(frames))))
+        imagined = [frames[:, 0]]
+        for k in range(frames.shape[1] - 1):
+            state, f = self.world.step(state, actions[:, k : k + 1])
+            imagined.append(f[:, 0])
+        guess = np.stack(imagined, axis=1)
+        rows = []
+        for i in range(min(6, len(frames))):
+            picks = range(0, frames.shape[1], 3)
+            rows += [np.concatenate([a[i, k] for k in picks], axis=1) for a in (frames, guess)]
+        cv2.imwrite(str(out / f"samples_{step:06d}.png"), cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR))
+        result = {}
+        for k in sorted({min(8, frames.shape[1] - 1), frames.shape[1] - 1}):
+            result[f"psnr_{k}"] = _psnr(guess[:, k], frames[:, k])
+        last = frames.shape[1] - 1
+        result["repeat_psnr"] = _psnr(frames[:, 0], frames[:, last])
+        moved = (np.abs(frames[:, last].astype(int) - frames[:, 0]).max(axis=-1) > 24)[..., None]
+        result["moving_psnr"] = _psnr(guess[:, last], frames[:, last], moved)
+        result["repeat_moving_psnr"] = _psnr(frames[:, 0], frames[:, last], moved)
+        return result
+
+    def export(self, path: Path, about: dict[str, Any]) -> None:
+        save(self.world, path, about=about, dtype=torch.bfloat16)
+
+    def extra_state(self) -> dict[str, Tensor]:
+        return {"pool_latent": self.pool_latent.clone(), "pool_at": self.pool_at.clone()} if self.recipe.replay else {}
+
+    def load_extra_state(self, state: dict[str, Tensor]) -> None:
+        if self.recipe.replay and "pool_at" in state:
+            self.pool_latent.copy_(state["pool_latent"])
+            self.pool_at.copy_(state["pool_at"])
+
+
+def _validation_clips(data: Frames, count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first `length` frames (or all of the shortest) of up to `count` episodes, and their actions."""
+    length = min(length, int(np.diff(data.offsets).min()))
+    picks = np.unique(np.linspace(0, data.episodes - 1, min(count, data.episodes)).astype(int))
+    starts = data.offsets[picks]
+    frames = np.stack([data.frames[s : s + length] for s in starts])
+    actions = np.stack([data.actions[s : s + length - 1] for s in starts])
+    return frames, actions
+
+
+def _psnr(a: np.ndarray, b: np.ndarray, where: np.ndarray | None = None) -> float:
+    """Mean over frames of the PSNR (of the pixels `where`), dB."""
+    error = (a.astype(np.float64) - b) ** 2
+    if where is None:
+        mse = error.mean(axis=(1, 2, 3))
+    else:
+        mse = (error * where).sum(axis=(1, 2, 3)) / np.maximum(where.sum(axis=(1, 2, 3)) * 3, 1)
+        mse = mse[where.sum(axis=(1, 2, 3)) > 0]
+    return float((10 * np.log10(255**2 / np.maximum(mse, 1e-3))).mean())

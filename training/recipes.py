@@ -1,0 +1,120 @@
+"""Recipes: functions that return a typed configuration. A recipe derives from another by `dataclasses.replace`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from wfm_sim.errors import unknown
+from wfm_sim.models.presets import nano_dit, nano_tabletop, nano_tokenizer
+from wfm_sim.training.action import ActionRecipe
+from wfm_sim.training.loop import LoopConfig
+from wfm_sim.training.tokenizer import TokenizerRecipe
+
+
+def tokenizer_nano(data: Path, out: Path) -> TokenizerRecipe:
+    """The tokenizer of nano-tabletop."""
+    loop = LoopConfig(steps=2500, lr=2e-3, weight_decay=0.0, decay=0.5, ema=0.995, bf16=True, compile=True)
+    return TokenizerRecipe(data=data, out=out, loop=loop)
+
+
+def tokenizer_debug(data: Path, out: Path) -> TokenizerRecipe:
+    """Ten steps of a tiny tokenizer: a check of data and machine, offline and in seconds."""
+    world = replace(nano_tabletop(), tokenizer=replace(nano_tokenizer(), channels=32))
+    loop = LoopConfig(steps=10, warmup=2, checkpoint_every=5, sample_every=5, log_every=1)
+    return TokenizerRecipe(data=data, out=out, world=world, loop=loop, batch=4)
+
+
+def action_nano(data: Path, out: Path) -> ActionRecipe:
+    """nano-tabletop, first part: one-step prediction from true predecessors, clips of 6 frames."""
+    loop = LoopConfig(
+        steps=12_000,
+        lr=1e-3,
+        decay=0.0001,
+        ema=0.999,
+        ranks=2,
+        bf16=True,
+        compile=True,
+        checkpoint_every=250,
+        sample_every=1000,
+    )
+    return ActionRecipe(data=data, out=out, init="nano-tabletop", loop=loop)
+
+
+def action_nano_forcing(data: Path, out: Path) -> ActionRecipe:
+    """nano-tabletop, second part: on its own frames (Jacobi passes and replayed rollouts), learning rate to zero."""
+    base = action_nano(data, out)
+    return replace(
+        base,
+        init_net=True,
+        clip=8,
+        batch=8,
+        one_step=1.0,
+        passes=3,
+        replay=0.5,
+        prev_noise=0.0,
+        loop=replace(base.loop, steps=4000, lr=5e-4, decay=0.7, sample_every=500),
+    )
+
+
+def action_bridge(data: Path, out: Path) -> ActionRecipe:
+    """Post-training on a handful of real episodes, from a simulator trained in the twin."""
+    loop = LoopConfig(
+        steps=400, lr=3e-4, warmup=20, decay=0.5, ema=0.99, bf16=True, sample_every=100, checkpoint_every=100
+    )
+    return ActionRecipe(
+        data=data,
+        out=out,
+        init="nano-tabletop",
+        loop=loop,
+        init_net=True,
+        batch=8,
+        clip=6,
+        one_step=1.0,
+        passes=1,
+        split=None,
+        val_split=None,
+        contact=1.0,
+    )
+
+
+def action_debug(data: Path, out: Path) -> ActionRecipe:
+    """Ten steps of a tiny network."""
+    loop = LoopConfig(steps=10, warmup=2, checkpoint_every=5, sample_every=5, log_every=1)
+    world = replace(nano_tabletop(), dit=nano_dit(48, 2, 2), window=3)
+    return ActionRecipe(
+        data=data,
+        out=out,
+        init="nano-tabletop",
+        world=world,
+        loop=loop,
+        clip=4,
+        batch=2,
+        passes=1,
+        replay=0.5,
+        pool=8,
+        split=None,
+        val_split=None,
+    )
+
+
+TOKENIZER: dict[str, Callable[[Path, Path], TokenizerRecipe]] = {"nano": tokenizer_nano, "debug": tokenizer_debug}
+ACTION: dict[str, Callable[[Path, Path], ActionRecipe]] = {
+    "nano": action_nano,
+    "nano-forcing": action_nano_forcing,
+    "bridge": action_bridge,
+    "debug": action_debug,
+}
+
+
+def tokenizer_recipe(name: str) -> Callable[[Path, Path], TokenizerRecipe]:
+    """By name; UserError with a suggestion if there is none."""
+    if name not in TOKENIZER:
+        raise unknown("tokenizer recipe", name, TOKENIZER)
+    return TOKENIZER[name]
+
+
+def action_recipe(name: str) -> Callable[[Path, Path], ActionRecipe]:
+    """By name; UserError with a suggestion if there is none."""
+    if name not in ACTION:
+        raise unknown("action recipe", name, ACTION)
+    return ACTION[name]

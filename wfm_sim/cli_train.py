@@ -1,0 +1,104 @@
+"""`wfm-sim train ...`: the training commands, thin over wfm_sim.training.recipes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from wfm_sim.training.loop import LoopConfig
+
+app = typer.Typer(
+    no_args_is_help=True, help="Train a tokenizer, an action-conditioned simulator or the judge.", rich_markup_mode=None
+)
+
+Data = Annotated[Path, typer.Option(help="A data set in any layout that `open_dataset` reads.")]
+Steps = Annotated[int | None, typer.Option(help="Optimiser steps, instead of the recipe's.")]
+Ranks = Annotated[int | None, typer.Option(help="Processes, instead of the recipe's.")]
+Seed = Annotated[int | None, typer.Option(help="Seed, instead of the recipe's.")]
+
+
+def _override(loop: LoopConfig, steps: int | None, ranks: int | None, seed: int | None) -> LoopConfig:
+    given = {"steps": steps, "ranks": ranks, "seed": seed}
+    return replace(loop, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+
+
+def _about(recipe: Any, name: str) -> dict[str, Any]:
+    loop = recipe.loop
+    return {
+        "recipe": name,
+        "data": recipe.data.name,
+        "seed": loop.seed,
+        "lr": loop.lr,
+        "ranks": loop.ranks,
+        "batch": recipe.batch,
+    }
+
+
+@app.command()
+def tokenizer(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The run's folder; the same command again resumes.")] = Path(
+        "runs/train/tokenizer"
+    ),
+    recipe: Annotated[str, typer.Option(help="nano or debug.")] = "nano",
+    steps: Steps = None,
+    ranks: Ranks = None,
+    seed: Seed = None,
+) -> None:
+    """Train the image tokenizer. Writes checkpoints, metrics.jsonl, sample strips and model.safetensors to --out."""
+    from functools import partial
+
+    from wfm_sim.training.loop import launch
+    from wfm_sim.training.recipes import tokenizer_recipe
+    from wfm_sim.training.tokenizer import TokenizerTask, prepare
+
+    chosen = tokenizer_recipe(recipe)(data, out)
+    chosen = replace(chosen, loop=_override(chosen.loop, steps, ranks, seed))
+    prepare(chosen)
+    launch(partial(_task, TokenizerTask, chosen), chosen.loop, out, _about(chosen, recipe))
+
+
+@app.command()
+def action(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The run's folder; the same command again resumes.")] = Path(
+        "runs/train/action"
+    ),
+    recipe: Annotated[
+        str | None, typer.Option(help="nano, nano-forcing, bridge or debug; default bridge with --from, else nano.")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option("--from", help="World model (name or file) that training starts from.")
+    ] = None,
+    hold_out: Annotated[list[str] | None, typer.Option(help="Episode id to leave out; may be given again.")] = None,
+    steps: Steps = None,
+    ranks: Ranks = None,
+    seed: Seed = None,
+) -> None:
+    """Train the action-conditioned simulator, or post-train one on other data."""
+    from functools import partial
+
+    from wfm_sim.training.action import ActionTask, prepare
+    from wfm_sim.training.loop import launch
+    from wfm_sim.training.recipes import action_recipe
+
+    name = recipe or ("bridge" if init else "nano")
+    chosen = action_recipe(name)(data, out)
+    chosen = replace(
+        chosen,
+        loop=_override(chosen.loop, steps, ranks, seed),
+        init=init or chosen.init,
+        hold_out=tuple(hold_out or chosen.hold_out),
+    )
+    chosen = prepare(chosen)
+    launch(partial(_task, ActionTask, chosen), chosen.loop, out, _about(chosen, name))
+    print(f"the trained simulator: {out / 'model.safetensors'}")
+
+
+# Module-level, so that it can be pickled for the processes of a run with several ranks.
+def _task(kind: Any, recipe: Any, rank: int) -> Any:
+    return kind(recipe)
