@@ -111,6 +111,8 @@ def prepare(recipe: ActionRecipe) -> ActionRecipe:
     start = load(recipe.init)
     taken = start.cfg if recipe.init_net else replace(recipe.world, tokenizer=start.cfg.tokenizer)
     recipe = replace(recipe, world=taken)
+    if recipe.replay and (recipe.one_step < 1 or recipe.passes + 1 >= recipe.clip):
+        raise UserError("replay needs one_step=1 and clips longer than passes + 1 frames")
     if recipe.hold_out:
         ids = open_dataset(recipe.data, recipe.split).ids
         for name in recipe.hold_out:
@@ -243,7 +245,8 @@ class ActionTask:
         else:
             history = first_frame + jitter * (1 - own_g)
         predicted = run(history, time)
-        self._keep(first, row, predicted if not r.passes else history, t)
+        if r.replay:
+            self._keep(first, row, predicted, r.passes + 1)
 
         moving = (z[:, :, 1:] - z[:, :, :-1]).square().mean(dim=1, keepdim=True).sqrt()
         moving = torch.cat((torch.zeros_like(moving[:, :, :1]), moving), dim=2)
@@ -260,15 +263,18 @@ class ActionTask:
         return loss, {"mse1": float(mse)}
 
     @torch.no_grad()
-    def _keep(self, first: np.ndarray, row: np.ndarray, frames: Tensor, t: int) -> None:
-        """Put each clip's last own frame into the pool, where the episode still has a whole clip ahead."""
-        if not self.recipe.replay:
-            return
+    def _keep(self, first: np.ndarray, row: np.ndarray, frames: Tensor, k: int) -> None:
+        """Put frame k of each clip into the pool, where the episode still has a whole clip ahead.
+
+        k is the last frame that the passes unrolled all the way from the clip's start (frames beyond it have true
+        frames among their near ancestors), so that a pooled frame of age n has drifted for n steps.
+        """
+        t = self.recipe.clip
         episode_end = self.data.offsets[np.searchsorted(self.data.offsets, first, side="right")]
         for i in range(len(first)):
             slot = int(row[i])
-            age = int(self.pool_at[slot, 1]) + t - 1 if slot >= 0 else t - 1
-            at = int(first[i]) + t - 1
+            age = k + (int(self.pool_at[slot, 1]) if slot >= 0 else 0)
+            at = int(first[i]) + k
             fits = at + t <= int(episode_end[i]) and age <= self.recipe.pool_age
             if slot < 0:
                 free = (self.pool_at[:, 0] < 0).nonzero()
@@ -276,7 +282,7 @@ class ActionTask:
                     continue
                 slot = int(free[0])
             if fits:
-                self.pool_latent[slot] = frames[i, :, -1].float().cpu()
+                self.pool_latent[slot] = frames[i, :, k].float().cpu()
                 self.pool_at[slot] = torch.tensor([at, age])
             else:
                 self.pool_at[slot, 0] = -1

@@ -29,8 +29,8 @@ class LoopConfig:
 
     Attributes:
         steps: Optimiser steps in all.
-        lr: Peak learning rate, of Muon (matrices of the blocks) and AdamW (everything else) alike: Muon's updates are
-            scaled to AdamW's size.
+        lr: Peak learning rate of Muon (matrices of the blocks; its updates are scaled to AdamW's size). AdamW, which
+            trains everything else, has `adamw_scale` times that; where it trains all, it has `lr`.
         warmup, decay: Steps of linear rise, and share of the run that falls linearly to zero at its end.
         ema: Decay of the averaged weights that are evaluated and exported.
         checkpoint_every, sample_every, log_every: In steps.
@@ -54,6 +54,7 @@ class LoopConfig:
     sample_every: int = 500
     log_every: int = 20
     muon: bool = True
+    adamw_scale: float = 0.4
 
     def lr_at(self, step: int) -> float:
         """Warm-up, constant, linear decay (WSD): the constant part can be prolonged in a later run."""
@@ -140,6 +141,11 @@ def _save(out: Path, step: int, task: Task, opts: list[Any], ema: _Averaged, ext
     temporary.replace(_checkpoint_path(out))
 
 
+def _saved_step(out: Path) -> int:
+    path = _checkpoint_path(out)
+    return int(torch.load(path, weights_only=True, map_location="cpu", mmap=True)["step"]) if path.is_file() else 0
+
+
 def _load(out: Path, rank: int, task: Task, opts: list[Any], ema: _Averaged) -> int:
     path = _checkpoint_path(out)
     if not path.is_file():
@@ -195,8 +201,9 @@ def train(make_task: Callable[[int], Task], cfg: LoopConfig, out: Path, about: d
     began = time.perf_counter()
     while step < cfg.steps:
         for o in opts:
+            scale = cfg.adamw_scale if len(opts) > 1 and isinstance(o, torch.optim.AdamW) else 1.0
             for group in o.param_groups:
-                group["lr"] = cfg.lr_at(step)
+                group["lr"] = scale * cfg.lr_at(step)
         autocast = torch.autocast(device.type, torch.bfloat16) if cfg.bf16 else nullcontext()
         with autocast:
             loss, metrics = task.loss(step, generator_for(cfg.seed, step, rank), rank)
@@ -264,5 +271,12 @@ def launch(make_task: Callable[[int], Task], cfg: LoopConfig, out: Path, about: 
         return
     (out / "rendezvous").unlink(missing_ok=True)
     context = torch.multiprocessing.spawn(_rank_main, (make_task, cfg, out, about), nprocs=cfg.ranks, join=False)
-    while not context.join():
-        pass
+    try:
+        while not context.join():
+            pass
+    except KeyboardInterrupt:  # the ranks got it too; they write a checkpoint and end
+        for process in context.processes:
+            process.join()
+        raise
+    if _saved_step(out) < cfg.steps:  # stopped by SIGTERM
+        raise KeyboardInterrupt

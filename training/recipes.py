@@ -28,7 +28,7 @@ def action_nano(data: Path, out: Path) -> ActionRecipe:
     """nano-tabletop, first part: one-step prediction from true predecessors, clips of 6 frames."""
     loop = LoopConfig(
         steps=12_000,
-        lr=1e-3,
+        lr=2.5e-3,
         decay=0.0001,
         ema=0.999,
         ranks=2,
@@ -46,13 +46,13 @@ def action_nano_forcing(data: Path, out: Path) -> ActionRecipe:
     return replace(
         base,
         init_net=True,
-        clip=8,
+        clip=9,
         batch=8,
         one_step=1.0,
-        passes=3,
-        replay=0.5,
+        passes=2,
+        replay=0.6,
         prev_noise=0.0,
-        loop=replace(base.loop, steps=4000, lr=5e-4, decay=0.7, sample_every=500),
+        loop=replace(base.loop, steps=4000, lr=1.5e-3, decay=0.8, sample_every=500),
     )
 
 
@@ -89,6 +89,7 @@ def action_debug(data: Path, out: Path) -> ActionRecipe:
         loop=loop,
         clip=4,
         batch=2,
+        one_step=1.0,
         passes=1,
         replay=0.5,
         pool=8,

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from wfm_sim import cli_eval, cli_train
 from wfm_sim.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -24,6 +25,11 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+
+
+app.add_typer(cli_train.app, name="train")
+app.add_typer(cli_eval.app, name="eval")
+app.command()(cli_eval.demo)
 
 
 @app.callback()
@@ -56,6 +62,28 @@ def collect(
 
 
 @app.command()
+def models() -> None:
+    """List the shipped world models: size, what they take and give, how they were trained, what was measured."""
+    import json
+
+    from wfm_sim.models import load, shipped_weights
+
+    for name, path in shipped_weights().items():
+        model = load(path)
+        spec, about = model.spec, model.metadata
+        count = sum(p.numel() for p in model.parameters())
+        height, width = spec.frame_size
+        print(
+            f"{name}: {count / 1e6:.2f}M parameters, {path.stat().st_size / 1e6:.1f} MB, {spec.condition}-conditioned"
+        )
+        print(
+            f"  {height}x{width} at {spec.fps:g} Hz, {spec.frames_per_step} frame(s) a step, {spec.context_frames} in memory"
+        )
+        for key, value in about.items():
+            print(f"  {key}: {value if isinstance(value, str) else json.dumps(value)}")
+
+
+@app.command()
 def info() -> None:
     """Print versions, the registered environments and where real data is looked for."""
     import platform
@@ -74,10 +102,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. `argv` without the program name; None takes sys.argv."""
     try:
         result = app(args=list(sys.argv[1:] if argv is None else argv), prog_name="wfm-sim", standalone_mode=False)
+        if result == EXIT_INTERRUPTED:  # typer turns a KeyboardInterrupt into this code, without a word
+            return _stopped()
         return result if isinstance(result, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        print("stopped; run the same command to resume", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return _stopped()
     except UserError as error:
         return _refuse(str(error))
     except typer.TyperException as error:
@@ -85,6 +114,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader (head, less) went away
         sys.stderr.close()
         return 0
+
+
+def _stopped() -> int:
+    print("stopped; run the same command to resume", file=sys.stderr)
+    return EXIT_INTERRUPTED
 
 
 def _refuse(message: str) -> int:

@@ -99,6 +99,23 @@ def action(
     print(f"the trained simulator: {out / 'model.safetensors'}")
 
 
+@app.command()
+def judge(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The run's folder; the same command again resumes.")] = Path(
+        "runs/train/judge"
+    ),
+    steps: Steps = None,
+    seed: Seed = None,
+) -> None:
+    """Train the pixel judge (success and progress) on collected episodes with a train and a val split."""
+    from wfm_sim.training.judge import JudgeRecipe, train_judge
+
+    given = {"steps": steps, "seed": seed}
+    recipe = replace(JudgeRecipe(), **{k: v for k, v in given.items() if v is not None})
+    print(f"the trained judge: {train_judge(data, out, recipe)}")
+
+
 # Module-level, so that it can be pickled for the processes of a run with several ranks.
 def _task(kind: Any, recipe: Any, rank: int) -> Any:
     return kind(recipe)
