@@ -20,7 +20,7 @@ from wfm_sim.policies.scripted import FLAWS
 from wfm_sim.training.collect import SHARES, CollectConfig, _choose_policy, collect, collect_episode, make_env
 from wfm_sim.training.play import Play
 
-EPISODES = 14
+EPISODES = 10
 
 
 def digest(root: Path) -> dict[str, str]:

@@ -66,9 +66,10 @@ def write_video(path: str | Path, frames: NDArray[np.uint8], fps: float, crf: in
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuv444p" if full_colour else "yuv420p"
-        # One thread and a fixed preset: the same frames give the same bytes on every run.
+        # The same frames must give the same bytes on every run. So: one thread, and no B-frames, because x264's search
+        # for them reads memory that it has not set. (Live viewers want none either.)
         stream.codec_context.thread_count = 1
-        stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+        stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "bf": "0"}
         for image in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
