@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wfm_sim.envs.checks import check_actions, check_chunk, check_render_mode
 from wfm_sim.envs.core import (
     Episodes,
     Start,
@@ -17,8 +18,6 @@ from wfm_sim.envs.core import (
     World,
     advance,
     begin,
-    check_actions,
-    check_chunk,
     observation,
     row_info,
 )
@@ -192,9 +191,3 @@ class ImaginedEnv(gym.Env[Any, Any]):
 
     def _observe(self) -> Observation:
         return observation(self.world, self._current.frames[0], self._current.poses[0])
-
-
-def check_render_mode(render_mode: str | None, known: list[str]) -> None:
-    """Raises UserError unless None or one of `known`."""
-    if render_mode is not None and render_mode not in known:
-        raise UserError(f"unknown render mode {render_mode!r}; known: {', '.join(known)}")

@@ -15,6 +15,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
+from wfm_sim.envs.checks import check_actions, check_chunk, check_render_mode
 from wfm_sim.envs.core import (
     Episodes,
     Start,
@@ -22,14 +23,12 @@ from wfm_sim.envs.core import (
     World,
     advance,
     begin,
-    check_actions,
-    check_chunk,
     merge,
     observation,
     row_info,
     select,
 )
-from wfm_sim.envs.single import ENDED, Observation, Snapshot, Starter, action_space, check_render_mode
+from wfm_sim.envs.single import ENDED, Observation, Snapshot, Starter, action_space
 from wfm_sim.errors import UserError, unknown
 
 Outcome = tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]

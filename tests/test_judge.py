@@ -14,6 +14,7 @@ from wfm_sim.envs.worlds import DEFAULT_JUDGE, weights_path
 from wfm_sim.errors import UserError
 from wfm_sim.judge import Judge, JudgeConfig, JudgeNetwork, load_judge, save_judge
 from wfm_sim.training import judge as training
+from wfm_sim.training import judge_questions as questions
 from wfm_sim.training.collect import CollectConfig, collect
 
 torch.set_num_threads(1)
@@ -110,7 +111,7 @@ def test_bad_files(judge, tmp_path):
 
 def test_geometry_is_the_scenes():
     for name in ("BLOCK_HALF", "ZONE_REACH", "PLATE_RADIUS", "LIFT_HEIGHT"):
-        assert getattr(training, name) == getattr(tabletop, name)
+        assert getattr(questions, name) == getattr(tabletop, name)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def episodes(tmp_path_factory):
 
 def test_questions(episodes):
     config = JudgeConfig(tabletop.TASKS, tuple(tabletop.PALETTE))
-    recorded, added = training.recorded_questions(episodes, config), training.added_questions(episodes, config)
+    recorded, added = questions.recorded_questions(episodes, config), questions.added_questions(episodes, config)
     success = episodes.stack("success")
     assert len(recorded) == success.size and recorded.success.sum() == success.sum() > 0
     for i in np.random.default_rng(0).integers(len(recorded), size=50):
@@ -151,7 +152,7 @@ def test_added_answers_are_the_twins(task, episodes):
             episodes.frames[e : e + 1], episodes.actions[e : e + 1], episodes.states[e : e + 1], ["x"], [""],
             [{**extras, "target_colour": other}],
         )  # fmt: skip
-        added = training.added_questions(changed, config)
+        added = questions.added_questions(changed, config)
         mine = (added.task == config.tasks.index(task)) & (added.colour == config.colours.index(target))
         assert mine.sum() > 20
         np.testing.assert_array_equal(added.success[mine], np.array(extras["success"])[added.time[mine]])
