@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wfm_sim.assets.tabletop import PALETTE
 from wfm_sim.envs.core import Judges
 from wfm_sim.errors import UserError
 from wfm_sim.evals import video_metrics
@@ -99,7 +100,10 @@ def score(episode: HeldOut, imagined: NDArray[np.uint8], judge: Judges | None, v
     scale = 64 / episode.frames.shape[1]
     visible, moved = visibility(episode, scale)
     record["visible"], record["moved"] = visible.tolist(), moved.tolist()
-    looks = appearances(episode.frames[0], [(float(x), float(y), float(area)) for x, y, area in episode.objects[0]])
+    paints = [None if c not in PALETTE else np.array(PALETTE[c]) * 255 for c in episode.colours]
+    looks = appearances(
+        episode.frames[0], [(float(x), float(y), float(area)) for x, y, area in episode.objects[0]], paints
+    )
     for method, clip in clips.items():
         found = _track(clip, looks)[1:]  # [T, K, 3]
         error = np.hypot(*np.moveaxis(found[..., :2] - episode.objects[1:, :, :2], -1, 0)) * scale

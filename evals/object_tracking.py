@@ -52,12 +52,18 @@ def lab(rgb: ArrayLike) -> Floats:
     return converted * (LIGHTNESS_WEIGHT, 1, 1)
 
 
-def appearances(frame: NDArray[np.uint8], objects: Sequence[tuple[float, float, float]]) -> list[Appearance | None]:
+def appearances(
+    frame: NDArray[np.uint8],
+    objects: Sequence[tuple[float, float, float]],
+    paints: Sequence[ArrayLike | None] | None = None,
+) -> list[Appearance | None]:
     """How each object looks in one true frame.
 
     Args:
         frame: uint8 [H, W, 3], the episode's first true frame.
         objects: (x, y, visible area in px) of every object in it; area 0 for one that cannot be seen.
+        paints: The RGB (0..255) each object is painted with, before any light, where it is known: pixels of quite
+            another hue are then not taken for the object's (a finger may stand right before it).
 
     Returns:
         One Appearance per object, None for one that cannot be seen.
@@ -67,9 +73,11 @@ def appearances(frame: NDArray[np.uint8], objects: Sequence[tuple[float, float, 
     radii = [np.sqrt(max(area, 0) / np.pi) for _, _, area in objects]
     distance = [np.hypot(columns - x, rows - y) for x, y, _ in objects]
     colours: list[Floats | None] = []
-    for (_, _, area), radius, away in zip(objects, radii, distance, strict=True):
-        core = away <= max(radius, 0.75)
-        colours.append(_shades(image[core]) if area > 0 and core.any() else None)
+    for index, (radius, away) in enumerate(zip(radii, distance, strict=True)):
+        core = image[away <= max(radius, 0.75)] if objects[index][2] > 0 else image[:0, 0]
+        if paints is not None and paints[index] is not None:
+            core = _of_hue(core, lab(paints[index]))
+        colours.append(_shades(core) if len(core) else None)
     outside = np.ones(frame.shape[:2], dtype=bool)
     for radius, away in zip(radii, distance, strict=True):
         outside &= away > 1.7 * radius
@@ -80,6 +88,9 @@ def appearances(frame: NDArray[np.uint8], objects: Sequence[tuple[float, float, 
             found.append(None)
             continue
         rest = np.concatenate([scene, *(c for i, c in enumerate(colours) if i != index and c is not None)])
+        # A shade that the scene has too is given up, if another is left; then scene colours that are still too near.
+        contrast = _nearest(colour, rest)
+        colour = colour[(contrast > MIN_CONTRAST) | (contrast == contrast.max())]
         rest = rest[_nearest(rest, colour) > MIN_CONTRAST]
         found.append(Appearance(colour, rest, objects[index][2]))
     return found
@@ -131,6 +142,14 @@ def _nearest(colours: Floats, among: Floats) -> Floats:
     """Distance of each colour [..., 3] to the nearest of `among` [K, 3]."""
     squared = np.square(colours).sum(-1)[..., None] - 2 * colours @ among.T + np.square(among).sum(-1)
     return np.sqrt(np.maximum(squared.min(-1), 0))
+
+
+def _of_hue(pixels: Floats, paint: Floats) -> Floats:
+    """The pixels whose hue is within 45 degrees of the paint's and whose chroma is not near grey; all, if too few."""
+    chroma = np.hypot(pixels[:, 1], pixels[:, 2])
+    along = pixels[:, 1:] @ paint[1:] / max(float(np.hypot(*paint[1:])), 1e-9)
+    chosen = pixels[(chroma > 8) & (along > 0.7 * chroma)]
+    return chosen if len(chosen) >= 3 else pixels
 
 
 def _shades(pixels: Floats) -> Floats:

@@ -69,3 +69,22 @@ def test_a_plain_colour_works_and_the_unseen_stay_unseen() -> None:
     assert appearances(frame, [(20.0, 20.0, 0.0)]) == [None]
     assert locate_all(frame, [None]) == [None]
     assert locate(np.zeros((64, 64, 3), np.uint8), RED) is None
+
+
+def test_a_finger_before_the_block_in_the_first_frame() -> None:
+    first, objects = scene((20.0, 20.0), (45.0, 30.0), finger=True)
+    red, _ = appearances(first, objects, [RED, BLUE])
+    frame, truth = scene((40.0, 45.0), (45.0, 20.0), finger=False)
+    found = locate(frame, red)
+    assert found is not None and np.hypot(found.x - truth[0][0], found.y - truth[0][1]) < 0.7
+
+
+def test_a_shade_that_the_scene_has_too_is_given_up() -> None:
+    first, objects = scene((20.0, 20.0), (45.0, 30.0))
+    floor = (np.array(BLUE) * 0.6).astype(np.uint8)  # as the blue block's shaded face
+    first[54:] = floor
+    _, blue = appearances(first, objects)
+    frame, truth = scene((20.0, 20.0), (30.0, 40.0))
+    frame[54:] = floor
+    found = locate(frame, blue)
+    assert found is not None and np.hypot(found.x - truth[1][0], found.y - truth[1][1]) < 3
