@@ -72,9 +72,11 @@ def test_a_plain_colour_works_and_the_unseen_stay_unseen() -> None:
 
 
 def test_a_finger_before_the_block_in_the_first_frame() -> None:
-    first, objects = scene((20.0, 20.0), (45.0, 30.0), finger=True)
+    first, objects = scene((20.0, 20.0), (45.0, 30.0))
+    first[:, 18:23] = BLACK
+    objects[0] = (20.0, 20.0, 20.0)  # one column is left on either side of it
     red, _ = appearances(first, objects, [RED, BLUE])
-    frame, truth = scene((40.0, 45.0), (45.0, 20.0), finger=False)
+    frame, truth = scene((40.0, 45.0), (45.0, 20.0))
     found = locate(frame, red)
     assert found is not None and np.hypot(found.x - truth[0][0], found.y - truth[0][1]) < 0.7
 
