@@ -75,8 +75,9 @@ def appearances(
     colours: list[Floats | None] = []
     for index, (radius, away) in enumerate(zip(radii, distance, strict=True)):
         core = image[away <= max(radius, 0.75)] if objects[index][2] > 0 else image[:0, 0]
-        if paints is not None and paints[index] is not None:
-            core = _of_hue(core, lab(paints[index]))
+        paint = paints[index] if paints is not None else None
+        if paint is not None:
+            core = _of_hue(core, lab(paint))
         colours.append(_shades(core) if len(core) else None)
     outside = np.ones(frame.shape[:2], dtype=bool)
     for radius, away in zip(radii, distance, strict=True):

@@ -73,8 +73,8 @@ def test_a_plain_colour_works_and_the_unseen_stay_unseen() -> None:
 
 def test_a_finger_before_the_block_in_the_first_frame() -> None:
     first, objects = scene((20.0, 20.0), (45.0, 30.0))
-    first[:, 18:23] = BLACK
-    objects[0] = (20.0, 20.0, 20.0)  # one column is left on either side of it
+    first[:, 18:22] = BLACK
+    objects[0] = (20.0, 20.0, 21.0)  # little is left to see on either side of it
     red, _ = appearances(first, objects, [RED, BLUE])
     frame, truth = scene((40.0, 45.0), (45.0, 20.0))
     found = locate(frame, red)
