@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ from wfm_sim.models.checkpoint import load, save
 from wfm_sim.models.dit import block_causal_mask
 from wfm_sim.models.presets import nano_tabletop
 from wfm_sim.training.frames import Frames, load_frames
-from wfm_sim.training.loop import LoopConfig
+from wfm_sim.training.loop import LoopConfig, launch
+from wfm_sim.training.tokenizer import TokenizerRecipe, TokenizerTask
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class ActionRecipe:
         passes: Jacobi passes before the loss (0 = true predecessors).
         pool: Clips kept per rank whose start is the network's own frame, and `replay`, their share in a batch.
         prev_noise: Largest deviation of the noise added to the previous frame of true-predecessor clips.
+        tokenizer_steps: Steps that the tokenizer is tuned on the data first (pictures unlike those it knows).
         moving, changed: Extra loss weight where the picture moves now, or differs from the clip's first frame.
         contact: Chance weight of clips in which a known object moves, relative to 1 for others.
     """
@@ -72,6 +75,7 @@ class ActionRecipe:
     changed: float = 2.0
     contact: float = 3.0
     init_net: bool = False
+    tokenizer_steps: int = 0
     split: str | None = "train"
     val_split: str | None = "val"
     hold_out: tuple[str, ...] = ()
@@ -118,6 +122,9 @@ def prepare(recipe: ActionRecipe) -> ActionRecipe:
         for name in recipe.hold_out:
             if name not in ids:
                 raise unknown("episode to hold out", name, ids)
+    if recipe.tokenizer_steps:
+        start = _tune_tokenizer(recipe)
+        recipe = replace(recipe, init=recipe.out / "tokenizer" / "model.safetensors")
     data = load_frames(recipe.data, recipe.world.frame_size, recipe.out.parent / "cache", recipe.split, recipe.hold_out)
     longest = int(np.diff(data.offsets).max())
     if longest < recipe.clip:
@@ -127,6 +134,30 @@ def prepare(recipe: ActionRecipe) -> ActionRecipe:
         with suppress(UserError):
             load_frames(recipe.data, recipe.world.frame_size, recipe.out.parent / "cache", recipe.val_split)
     return recipe
+
+
+def _tune_tokenizer(recipe: ActionRecipe) -> CausalWorldModel:
+    steps, out = recipe.tokenizer_steps, recipe.out / "tokenizer"
+    if not (out / "model.safetensors").is_file():
+        loop = LoopConfig(
+            steps=steps, lr=1e-3, weight_decay=0.0, decay=0.5, warmup=20, ema=0.98, bf16=recipe.loop.bf16, log_every=50,
+            checkpoint_every=steps, sample_every=steps,
+        )  # fmt: skip
+        tuning = TokenizerRecipe(
+            recipe.data,
+            out,
+            world=recipe.world,
+            loop=loop,
+            split=recipe.split,
+            hold_out=recipe.hold_out,
+            init=recipe.init,
+        )
+        launch(partial(_tokenizer_task, tuning), loop, out, {"tuned on": recipe.data.name, "steps": steps})
+    return load(out / "model.safetensors")
+
+
+def _tokenizer_task(recipe: TokenizerRecipe, rank: int) -> TokenizerTask:
+    return TokenizerTask(recipe)
 
 
 class ActionTask:

@@ -67,6 +67,7 @@ def action_bridge(data: Path, out: Path) -> ActionRecipe:
         init="nano-tabletop",
         loop=loop,
         init_net=True,
+        tokenizer_steps=200,
         batch=8,
         clip=6,
         one_step=1.0,

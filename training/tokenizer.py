@@ -1,6 +1,6 @@
 """Training of the image tokenizer: reconstruction with more weight where the picture has edges and strong colour."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wfm_sim.models.causal_world import CausalWorldModel, WorldConfig, frames_to_tensor, tensor_to_frames
-from wfm_sim.models.checkpoint import save
+from wfm_sim.models.checkpoint import load, save
 from wfm_sim.models.presets import nano_tabletop
 from wfm_sim.training.frames import Frames, load_frames
 from wfm_sim.training.loop import LoopConfig
@@ -23,6 +23,9 @@ class TokenizerRecipe:
     Attributes:
         world: Whose tokenizer is trained (the rest of the world model is saved untrained beside it).
         batch: Frames per step and rank.
+        init: World model whose tokenizer is tuned on; its latents keep their normalisation, so that its network still
+            understands them.
+        hold_out: Episodes to leave out.
         detail: Extra loss weight of pixels that differ from a blurred copy of the frame (edges, small objects).
     """
 
@@ -33,12 +36,21 @@ class TokenizerRecipe:
     batch: int = 32
     detail: float = 4.0
     split: str | None = "train"
-    init: Path | None = None
+    hold_out: tuple[str, ...] = ()
+    init: Path | str | None = None
 
 
-def prepare(recipe: TokenizerRecipe) -> None:
-    """Read the data once, before the ranks start and would all do so."""
-    load_frames(recipe.data, recipe.world.frame_size, recipe.out.parent / "cache", recipe.split)
+def prepare(recipe: TokenizerRecipe) -> TokenizerRecipe:
+    """Read the data once, before the ranks start and would all do so; sizes come from `init` where there is one."""
+    if recipe.init is not None:
+        recipe = replace(recipe, world=load(recipe.init).cfg)
+    _data(recipe)
+    return recipe
+
+
+def _data(recipe: TokenizerRecipe) -> Frames:
+    cache = recipe.out.parent / "cache"
+    return load_frames(recipe.data, recipe.world.frame_size, cache, recipe.split, recipe.hold_out)
 
 
 class TokenizerTask:
@@ -47,9 +59,11 @@ class TokenizerTask:
     def __init__(self, recipe: TokenizerRecipe) -> None:
         self.recipe = recipe
         self.world = CausalWorldModel(recipe.world)
+        if recipe.init is not None:
+            self.world.load_state_dict(load(recipe.init).state_dict())
         self.world.net.requires_grad_(False)
         self.model = self.world.tokenizer
-        self.data: Frames = load_frames(recipe.data, recipe.world.frame_size, recipe.out.parent / "cache", recipe.split)
+        self.data = _data(recipe)
         self.reconstruct = torch.compile(self._reconstruct) if recipe.loop.compile else self._reconstruct
 
     def _reconstruct(self, x: Tensor) -> Tensor:
@@ -79,6 +93,9 @@ class TokenizerTask:
     @torch.no_grad()
     def export(self, path: Path, about: dict[str, Any]) -> None:
         """Also measures the latents' mean and deviation, which the dynamics model is trained on."""
+        if self.recipe.init is not None:
+            save(self.world, path, about=about)
+            return
         pick = np.linspace(0, len(self.data.frames) - 1, min(512, len(self.data.frames))).astype(int)
         z = self.model.encode(frames_to_tensor(np.stack([self.data.frames[i] for i in pick])[:, None])[:, :, 0])
         self.world.latent_mean.copy_(z.mean(dim=(0, 2, 3)))

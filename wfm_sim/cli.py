@@ -77,7 +77,7 @@ def models() -> None:
             f"{name}: {count / 1e6:.2f}M parameters, {path.stat().st_size / 1e6:.1f} MB, {spec.condition}-conditioned"
         )
         print(
-            f"  {height}x{width} at {spec.fps:g} Hz, {spec.frames_per_step} frame(s) a step, {spec.context_frames} in memory"
+            f"  {height}x{width} at {spec.fps:g} Hz, {spec.frames_per_step} frame(s) a step, memory {spec.context_frames}"
         )
         for key, value in about.items():
             print(f"  {key}: {value if isinstance(value, str) else json.dumps(value)}")

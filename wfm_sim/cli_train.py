@@ -45,6 +45,9 @@ def tokenizer(
         "runs/train/tokenizer"
     ),
     recipe: Annotated[str, typer.Option(help="nano or debug.")] = "nano",
+    init: Annotated[
+        str | None, typer.Option("--from", help="World model (name or file) whose tokenizer is tuned.")
+    ] = None,
     steps: Steps = None,
     ranks: Ranks = None,
     seed: Seed = None,
@@ -57,8 +60,8 @@ def tokenizer(
     from wfm_sim.training.tokenizer import TokenizerTask, prepare
 
     chosen = tokenizer_recipe(recipe)(data, out)
-    chosen = replace(chosen, loop=_override(chosen.loop, steps, ranks, seed))
-    prepare(chosen)
+    chosen = replace(chosen, loop=_override(chosen.loop, steps, ranks, seed), init=init)
+    chosen = prepare(chosen)
     launch(partial(_task, TokenizerTask, chosen), chosen.loop, out, _about(chosen, recipe))
 
 
