@@ -270,8 +270,8 @@ def _run_workers(root: Path, config: CollectConfig, indices: list[int], workers:
                 sender.close()
                 processes[receiver] = process
         while processes:
-            for receiver in wait(list(processes)):
-                assert isinstance(receiver, Connection)
+            ready = wait(list(processes))
+            for receiver in [connection for connection in processes if connection in ready]:
                 try:
                     message = receiver.recv()
                 except EOFError:
