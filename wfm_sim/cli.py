@@ -76,9 +76,8 @@ def models() -> None:
         print(
             f"{name}: {count / 1e6:.2f}M parameters, {path.stat().st_size / 1e6:.1f} MB, {spec.condition}-conditioned"
         )
-        print(
-            f"  {height}x{width} at {spec.fps:g} Hz, {spec.frames_per_step} frame(s) a step, memory {spec.context_frames}"
-        )
+        size = f"{height}x{width} at {spec.fps:g} Hz"
+        print(f"  {size}, {spec.frames_per_step} frame(s) a step, memory {spec.context_frames}")
         for key, value in about.items():
             print(f"  {key}: {value if isinstance(value, str) else json.dumps(value)}")
 
