@@ -46,7 +46,7 @@ def main(
     judge: Any = "nano-tabletop-judge",
     policies: Sequence[str] = POLICIES,
     tasks: Sequence[str] = TASKS,
-    episodes: int = 20,
+    episodes: int = 16,
     seed: int = 0,
     num_envs: int = 16,
     workers: int | None = None,

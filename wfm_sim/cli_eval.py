@@ -16,7 +16,7 @@ Judge = Annotated[str, typer.Option(help="The success judge: a shipped one's nam
 def demo(
     world_model: Model = "nano-tabletop",
     judge: Judge = "nano-tabletop-judge",
-    episodes: Annotated[int, typer.Option(help="Scenes per policy and task, the same in both worlds.")] = 20,
+    episodes: Annotated[int, typer.Option(help="Scenes per policy and task, the same in both worlds.")] = 16,
     seed: Annotated[int, typer.Option(help="Chooses the scenes; the same seed gives the same table.")] = 0,
     num_envs: Annotated[int, typer.Option(help="Rollouts that are imagined at once.")] = 16,
     workers: Annotated[int | None, typer.Option(help="Processes for the physics twin.")] = None,
