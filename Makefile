@@ -18,18 +18,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 setup: $(INSTALLED)
 
-# torch from PyPI brings gigabytes of CUDA libraries on Linux. Where there is no NVIDIA driver and the CPU wheels can
-# be reached, they are taken first; the constraint accepts either.
-CPU_TORCH := https://download.pytorch.org/whl/cpu
+# torch comes at the version pinned in constraints.txt. To use another build (CUDA, ROCm, CPU only), install it into
+# $(VENV) first; the pin accepts any build of that version.
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, $(PYTHON) is %d.%d; try make PYTHON=python3.11" % sys.version_info[:2])'
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	    echo "error: $(PYTHON) cannot create a virtual environment; install its venv module (Debian: python3-venv)" >&2; exit 1; }
-	@if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 \
-	    && ! $(PY) -c 'import torch' 2>/dev/null \
-	    && $(PY) -c 'import urllib.request as u; u.urlopen("$(CPU_TORCH)/torch/", timeout=5).read(1)' 2>/dev/null; then \
-	    echo "installing the CPU build of torch"; \
-	    $(PY) -m pip install -q -c constraints.txt --extra-index-url $(CPU_TORCH) torch || true; fi
 	@echo "installing wfm-sim and what it needs into $(VENV) (minutes the first time)"
 	@$(PY) -m pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@

@@ -250,5 +250,6 @@ def _jitter(rng: np.random.Generator, rgb: tuple[float, float, float], amount: f
     return _floats(np.clip(np.array(rgb) + rng.uniform(-amount, amount, 3), 0.0, 1.0))
 
 
-def _floats(values: NDArray[np.float64]) -> tuple[float, ...]:
+def _floats(values: NDArray[np.float64]) -> Any:
+    """A tuple of as many floats as there are values (a length that no type can follow)."""
     return tuple(float(value) for value in values)

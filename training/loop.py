@@ -65,7 +65,8 @@ class LoopConfig:
 class Task(Protocol):
     """What is trained. `model` holds the parameters; buffers of the task that change are its `state_dict`."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module: ...
 
     def loss(self, step: int, generator: torch.Generator, rank: int) -> tuple[Tensor, dict[str, float]]: ...
 
@@ -233,12 +234,13 @@ def train(make_task: Callable[[int], Task], cfg: LoopConfig, out: Path, about: d
                 dist.all_gather_object(extras, task.extra_state())
             if rank == 0:
                 _save(out, step, task, opts, ema, extras)
-        if rank == 0 and (step == cfg.steps or step % cfg.sample_every == 0):
+        sampling = step == cfg.steps or step % cfg.sample_every == 0
+        if rank == 0 and (sampling or stop):
             ema.swap()
             model.eval()
-            _log(out, {"step": step, **task.sample(step, out)})
-            if step % (cfg.sample_every) == 0 or step == cfg.steps:
-                task.export(out / "model.safetensors", {**about, "steps": step})
+            if sampling:
+                _log(out, {"step": step, **task.sample(step, out)})
+            task.export(out / "model.safetensors", {**about, "steps": step})
             model.train()
             ema.swap()
         if stop:

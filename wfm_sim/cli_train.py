@@ -114,7 +114,7 @@ def judge(
     """Train the pixel judge (success and progress) on collected episodes with a train and a val split."""
     from wfm_sim.training.judge import JudgeRecipe, train_judge
 
-    given = {"steps": steps, "seed": seed}
+    given: dict[str, Any] = {"steps": steps, "seed": seed}
     recipe = replace(JudgeRecipe(), **{k: v for k, v in given.items() if v is not None})
     print(f"the trained judge: {train_judge(data, out, recipe)}")
 
