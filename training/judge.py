@@ -9,7 +9,9 @@ at the colour and the task, not at what the robot seems to be doing.
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from wfm_sim.data import open_dataset
 from wfm_sim.data.bulk import EpisodeArrays, load_frames
 from wfm_sim.errors import UserError
 from wfm_sim.judge import Judge, JudgeConfig, JudgeNetwork, save_judge, to_network
-from wfm_sim.training.judge_questions import Questions, added_questions, recorded_questions
+from wfm_sim.training.judge_questions import Questions, added_questions, recorded_questions, task_goals
 from wfm_sim.training.loop import LoopConfig, launch
 
 NEARLY = 0.5  # failures with this much progress are hard
@@ -36,18 +38,20 @@ class JudgeRecipe:
 
     Attributes:
         steps, batch, lr, seed: As usual.
-        shares: Shares of a batch: recorded successes, hard recorded failures, other recorded failures, successes and
-            failures of the questions that were added.
+        shares: Shares of a batch: recorded successes, hard recorded failures, other recorded failures, and the same of
+            the questions that were added.
+        shift: Pixels by which an example (this frame and the first alike) may be shifted: the camera is not fixed.
         noise, blur, shrink, gain: Augmentation against what imagined frames look like: standard deviation of the noise
             (0..255), probabilities of a 3x3 blur and of a detour through 40 pixels, and range of the contrast.
         progress_weight: Weight of the progress loss.
     """
 
-    steps: int = 6000
+    steps: int = 5000
     batch: int = 64
     lr: float = 1.5e-3
     seed: int = 0
-    shares: tuple[float, float, float, float, float] = (0.34, 0.20, 0.22, 0.10, 0.14)
+    shares: tuple[float, ...] = (0.26, 0.16, 0.14, 0.16, 0.18, 0.10)
+    shift: int = 2
     noise: float = 8.0
     blur: float = 0.3
     shrink: float = 0.15
@@ -58,34 +62,51 @@ class JudgeRecipe:
 class JudgeTask:
     """What training/loop.py trains: batches, loss, validation, export."""
 
-    def __init__(self, train: EpisodeArrays, val: EpisodeArrays, recipe: JudgeRecipe) -> None:
+    def __init__(
+        self,
+        train: EpisodeArrays,
+        val: EpisodeArrays,
+        recipe: JudgeRecipe,
+        goals: Sequence[Mapping[str, NDArray[Any]]] | None = None,
+    ) -> None:
         colours = sorted({colour for extras in train.extras for colour in extras["object_colours"]})
         tasks = sorted({extras["task"] for extras in train.extras})
         height, width = train.frames.shape[2:4]
         self.config = JudgeConfig(tuple(tasks), tuple(colours), (height, width))
         self.model: nn.Module = JudgeNetwork(self.config)
         self.recipe, self.train, self.val = recipe, train, val
-        recorded, added = recorded_questions(train, self.config), added_questions(train, self.config)
-        hard = recorded.progress > NEARLY
+        recorded, added = recorded_questions(train, self.config), added_questions(train, self.config, goals)
+        # A failure is hard where it is nearly a success, or where the frame shows some other success.
+        shown = np.zeros(train.frames.shape[:2], dtype=bool)
+        for questions in (recorded, added):
+            shown[questions.episode[questions.success], questions.time[questions.success]] = True
+        hard = (recorded.progress > NEARLY) | shown[recorded.episode, recorded.time]
+        confusing = shown[added.episode, added.time]
         pools = [
             recorded.where(recorded.success),
             recorded.where(~recorded.success & hard),
             recorded.where(~recorded.success & ~hard),
             added.where(added.success),
-            added.where(~added.success),
+            added.where(~added.success & confusing),
+            added.where(~added.success & ~confusing),
         ]
         if not len(pools[0]):
             raise UserError("no frame of the training episodes is a success: nothing to learn from")
         self.pools = [(pool, share) for pool, share in zip(pools, recipe.shares, strict=True) if len(pool)]
+        # Batches hold more successes than episodes do; the exported judge is set back to the episodes' share.
+        drawn = sum(share for pool, share in self.pools if pool.success.all()) / sum(share for _, share in self.pools)
+        self.shift = log_odds(float(recorded.success.mean())) - log_odds(drawn)
         self.quality: dict[str, Any] = {}
 
     def loss(self, step: int, generator: torch.Generator, rank: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of success, and of progress where it was recorded."""
         rng = np.random.default_rng([self.recipe.seed, step, rank])
         q = self._draw(rng)
-        frames = augment(torch.from_numpy(self.train.frames[q.episode, q.time]), self.recipe, generator)
-        first = augment(torch.from_numpy(self.train.frames[q.episode, 0]), self.recipe, generator)
-        pixels = to_network(frames, first).contiguous(memory_format=torch.channels_last)
+        episode, time = q.episode[:, None, None], q.time[:, None, None]
+        y, x = shifts(len(q), self.train.frames.shape[2:4], self.recipe.shift, rng)
+        frames, first = self.train.frames[episode, time, y, x], self.train.frames[episode, 0, y, x]
+        worn = [augment(torch.from_numpy(pixels), self.recipe, generator) for pixels in (frames, first)]
+        pixels = to_network(worn[0], worn[1])
         success, progress = self.model(pixels, torch.from_numpy(q.task), torch.from_numpy(q.colour))
         truth = torch.from_numpy(q.success).float()
         success_loss = F.binary_cross_entropy_with_logits(success.float(), truth)
@@ -97,9 +118,13 @@ class JudgeTask:
         loss = success_loss + self.recipe.progress_weight * progress_loss
         return loss, {"success": float(success_loss.detach()), "accuracy": right}
 
-    def _network(self) -> JudgeNetwork:
-        assert isinstance(self.model, JudgeNetwork)
-        return self.model
+    def _finished(self) -> JudgeNetwork:
+        """A copy of the network as it is exported."""
+        network = copy.deepcopy(self.model)
+        assert isinstance(network, JudgeNetwork)
+        with torch.no_grad():
+            network.out.bias[0] += self.shift
+        return network
 
     def _draw(self, rng: np.random.Generator) -> Questions:
         total = sum(share for _, share in self.pools)
@@ -107,19 +132,18 @@ class JudgeTask:
         for pool, share in self.pools:
             count = max(1, round(self.recipe.batch * share / total))
             parts.append(pool.where(rng.integers(len(pool), size=count)))
-        names = Questions.__dataclass_fields__
-        return Questions(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        return Questions.cat(parts)
 
     def sample(self, step: int, out: Path) -> dict[str, float]:
         """Quality on the held-out episodes; the whole of it goes to <out>/quality.json."""
-        self.quality = measure(Judge(self._network()), self.val)
+        self.quality = measure(Judge(self._finished()), self.val)
         (out / "quality.json").write_text(json.dumps(self.quality, indent=2))
         names = ("balanced_accuracy", "precision", "recall", "progress_error", "episode_agreement")
         return {f"val_{name}": self.quality[name] for name in names}
 
     def export(self, path: Path, about: dict[str, Any]) -> None:
         """Write the judge with its quality and how it came to be."""
-        save_judge(path, self._network(), {**self.quality, **about})
+        save_judge(path, self._finished(), {**self.quality, **about})
 
     def extra_state(self) -> dict[str, Tensor]:
         """Nothing else changes."""
@@ -127,6 +151,15 @@ class JudgeTask:
 
     def load_extra_state(self, state: dict[str, Tensor]) -> None:
         """Nothing else changes."""
+
+
+def shifts(
+    rows: int, size: tuple[int, ...], most: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices [rows, H, 1] and [rows, 1, W] that shift each row's image by up to `most` pixels, the border repeated."""
+    by = rng.integers(-most, most + 1, (2, rows, 1))
+    y, x = (np.clip(np.arange(n) + d, 0, n - 1) for n, d in zip(size, by, strict=True))
+    return y[:, :, None], x[:, None, :]
 
 
 def augment(frames: Tensor, recipe: JudgeRecipe, generator: torch.Generator) -> Tensor:
@@ -144,7 +177,8 @@ def augment(frames: Tensor, recipe: JudgeRecipe, generator: torch.Generator) -> 
     x = torch.where(chance(recipe.blur), x + uniform() * (blurred - x), x)
     small = F.interpolate(x, (height * 5 // 8, width * 5 // 8), mode="area")
     x = torch.where(chance(recipe.shrink), F.interpolate(small, (height, width), mode="bilinear"), x)
-    x = (x - 128) * (1 + recipe.gain * (2 * uniform() - 1)) + 128 + 255 * recipe.gain / 2 * (2 * uniform() - 1)
+    tint = 2 * torch.rand((rows, 3, 1, 1), generator=generator) - 1
+    x = (x - 128) * (1 + recipe.gain * (2 * uniform() - 1)) + 128 + 255 * recipe.gain / 2 * tint
     strength = torch.where(chance(0.5), recipe.noise * uniform(), torch.zeros(rows, 1, 1, 1))
     x = x + strength * torch.randn(x.shape, generator=generator)
     return x.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
@@ -191,6 +225,12 @@ def measure(judge: Judge, data: EpisodeArrays, threshold: float = 0.5, batch: in
     }
 
 
+def log_odds(share: float) -> float:
+    """log(p / (1 - p)), with p kept off 0 and 1."""
+    share = min(max(share, 1e-3), 1 - 1e-3)
+    return float(np.log(share / (1 - share)))
+
+
 def balanced_accuracy(said: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     """Mean of the shares of positives and of negatives answered rightly; NaN where one of them is missing."""
     if truth.all() or not truth.any():
@@ -235,6 +275,7 @@ def train_judge(
         sample_every=max(1, min(500, recipe.steps)),
         log_every=50,
     )
+    goals = task_goals(train, out / "goals.npz")
     torch.manual_seed(recipe.seed)
-    launch(lambda rank: JudgeTask(train, val, recipe), loop, out, about)
+    launch(lambda rank: JudgeTask(train, val, recipe, goals), loop, out, about)
     return out / "model.safetensors"
