@@ -119,6 +119,20 @@ def judge(
     print(f"the trained judge: {train_judge(data, out, recipe)}")
 
 
+@app.command()
+def ship(
+    model: Annotated[Path, typer.Option(help="model.safetensors of a finished run.")],
+    name: Annotated[str, typer.Option(help="What `gym.make` and --world-model will call it.")],
+    quality: Annotated[Path, typer.Option(help="summary.json of `wfm-sim eval nano`.")],
+    history: Annotated[str, typer.Option(help="How it came to be: commands, data seed, machine.")],
+    out: Annotated[Path, typer.Option(help="Folder of the weights.")] = Path("assets/weights"),
+) -> None:
+    """Name a trained simulator, and keep its history and measured quality inside its file."""
+    from wfm_sim.training.ship import ship as write
+
+    print(f"shipped: {write(model, name, quality, history, out)}")
+
+
 # Module-level, so that it can be pickled for the processes of a run with several ranks.
 def _task(kind: Any, recipe: Any, rank: int) -> Any:
     return kind(recipe)

@@ -1,0 +1,31 @@
+"""A shipped model carries its name, its history and its measured quality."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from wfm_sim.errors import UserError
+from wfm_sim.models import load, save
+from wfm_sim.models.causal_world import CausalWorldModel
+from wfm_sim.models.presets import nano_dit, nano_tabletop
+from wfm_sim.training.ship import ship
+
+
+def test_ship(tmp_path: Path) -> None:
+    model = CausalWorldModel(replace(nano_tabletop(), dit=nano_dit(48, 1, 2)))
+    save(model, tmp_path / "m.safetensors", about={"recipe": "debug"})
+    summary = {"episodes": 4, "horizon": 24, "headline": {"lost": {"model": {"value": 0.5}, "repeat": {"value": 0.1}}}}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    path = ship(tmp_path / "m.safetensors", "mine", tmp_path / "summary.json", "by a test", tmp_path / "w", (1.0, 0.5))
+    shipped = load(path)
+    assert shipped.spec.name == "mine" and shipped.cfg.times == (1.0, 0.5)
+    assert shipped.metadata["training"] == {"recipe": "debug"} and shipped.metadata["history"] == "by a test"
+    assert shipped.metadata["quality"] == {"episodes": 4, "step": 24, "lost": {"value": 0.5}}
+    assert torch.allclose(shipped.net.x_embedder["proj"][1].weight, model.net.x_embedder["proj"][1].weight, atol=1e-2)
+
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(UserError, match="headline"):
+        ship(tmp_path / "m.safetensors", "mine", tmp_path / "other.json", "", tmp_path / "w")
