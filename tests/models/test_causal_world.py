@@ -28,6 +28,7 @@ def model(request: pytest.FixtureRequest) -> CausalWorldModel:
         times=(1.0, 0.5),
         prediction=request.param,
         clean_pass=request.param == "velocity",
+        restart_every=4 if request.param == "residual" else 0,
     )
     m = CausalWorldModel(cfg).eval()
     for p in m.parameters():  # zero-initialised gates would hide errors

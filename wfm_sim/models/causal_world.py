@@ -38,6 +38,8 @@ class WorldConfig:
         times: Flow times of the denoising steps, first 1.0, descending; each step predicts the clean frame and the next
             one starts from it re-noised to the next time.
         window: Past latent frames in the rolling cache.
+        restart_every: After so many steps the cache is begun anew from the row's own latest frame, as a given one; 0 for
+            never. For networks that were only trained with a given frame in sight.
         action_scale: Canonical actions times this are what the network sees; Cosmos has 20 for metres and radians.
             The gripper is given as 0 = open .. 1 = closed (Cosmos' continuous_gripper_state).
     """
@@ -49,6 +51,7 @@ class WorldConfig:
     fps: float = RATE_HZ
     window: int = 8
     times: tuple[float, ...] = (1.0,)
+    restart_every: int = 0
     prediction: Literal["velocity", "residual"] = "residual"
     clean_pass: bool = False
     action_scale: float = 20.0
@@ -188,25 +191,9 @@ class CausalWorldModel(nn.Module):
         if seeds is not None and len(seeds) != batch:
             raise UserError(f"seeds: expected {batch}, one per row, got {len(seeds)}")
         z = self.encode(frames[:, -self.cfg.window :])
-        cfg = self.cfg.dit
-        cache = KVCache.empty(
-            layers=cfg.num_blocks,
-            batch=batch,
-            heads=cfg.num_heads,
-            head_dim=cfg.model_channels // cfg.num_heads,
-            window=self.cfg.window,
-            tokens=self.cfg.tokens,
-            device=z.device,
-            dtype=z.dtype,
-        )
-        previous = torch.zeros_like(z[:, :, :1])
-        for k in range(z.shape[2]):
-            frame = z[:, :, k : k + 1]
-            cache = cache.extended()
-            self._network(frame, 0.0, previous, None, cache, given=True)
-            previous = frame
+        cache = self._prefill(z)
         seed_row = torch.as_tensor([0] * batch if seeds is None else [int(s) for s in seeds], dtype=torch.int64)
-        return CausalState(cache, previous[:, :, 0], seed_row, torch.zeros(batch, dtype=torch.int64))
+        return CausalState(cache, z[:, :, -1], seed_row, torch.zeros(batch, dtype=torch.int64))
 
     @torch.inference_mode()
     def step(self, state: CausalState, condition: NDArray[np.float32]) -> tuple[CausalState, NDArray[np.uint8]]:
@@ -226,6 +213,7 @@ class CausalWorldModel(nn.Module):
         if not np.isfinite(condition).all():
             raise UserError("condition: every number must be finite, got NaN or infinity")
         action = self.scale_actions(condition)
+        state = self._restarted(state)
         previous = state.latent[:, :, None]
         noise = self._noise(state)
         cache = state.cache.extended()
@@ -244,6 +232,39 @@ class CausalWorldModel(nn.Module):
         other.__dict__ = dict(self.__dict__)
         other.cfg = replace(self.cfg, times=tuple(times))
         return other
+
+    def _prefill(self, z: Tensor) -> KVCache:
+        """A cache that begins with the given latents [B, C, T, h, w]."""
+        cfg = self.cfg.dit
+        cache = KVCache.empty(
+            layers=cfg.num_blocks,
+            batch=z.shape[0],
+            heads=cfg.num_heads,
+            head_dim=cfg.model_channels // cfg.num_heads,
+            window=self.cfg.window,
+            tokens=self.cfg.tokens,
+            device=z.device,
+            dtype=z.dtype,
+        )
+        previous = torch.zeros_like(z[:, :, :1])
+        for k in range(z.shape[2]):
+            cache = cache.extended()
+            self._network(z[:, :, k : k + 1], 0.0, previous, None, cache, given=True)
+            previous = z[:, :, k : k + 1]
+        return cache
+
+    def _restarted(self, state: CausalState) -> CausalState:
+        """The state with the caches of rows whose time has come begun anew (see WorldConfig.restart_every)."""
+        every = self.cfg.restart_every
+        due = (state.clock > 0) & (state.clock % every == 0) if every else torch.zeros(len(state), dtype=torch.bool)
+        if not due.any():
+            return state
+        old = state if due.all() else state[due.numpy()]
+        new = CausalState(self._prefill(old.latent[:, :, None]), old.latent, old.seeds, old.clock)
+        if due.all():
+            return new
+        order = torch.cat((torch.nonzero(~due)[:, 0], torch.nonzero(due)[:, 0]))
+        return CausalState.cat([state[(~due).numpy()], new])[order.argsort().numpy()]
 
     def _network(
         self, x: Tensor, t: float, previous: Tensor, action: Tensor | None, cache: KVCache, given: bool
