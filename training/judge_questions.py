@@ -49,8 +49,8 @@ class Questions:
     @classmethod
     def none(cls) -> Questions:
         """No question at all."""
-        kinds = (np.int64, np.int64, np.int64, np.int64, np.bool_, np.float32)
-        return cls(*(np.empty(0, dtype=kind) for kind in kinds))
+        index = np.empty(0, dtype=np.int64)
+        return cls(index, index, index, index, np.empty(0, dtype=np.bool_), np.empty(0, dtype=np.float32))
 
     def where(self, rows: NDArray[Any]) -> Questions:
         """Those of a bool mask [Q], or of indices."""
