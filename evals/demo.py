@@ -62,7 +62,7 @@ def main(
         episodes: Scenes per policy and task, the same in both worlds.
         seed: Chooses the scenes (never used in training) and seeds the bootstraps.
         num_envs: Rows of the model's batch.
-        workers: Processes for the twin; None takes one, or none on a single core.
+        workers: Processes for the twin; None takes one per core.
         out: Folder for the results.
 
     Raises:
@@ -75,8 +75,7 @@ def main(
     began = time.perf_counter()
     console, out = console or Console(), Path(out)
     cores = os.cpu_count() or 1
-    workers = min(1, cores - 1) if workers is None else workers
-    _share_cores(cores, workers)
+    workers = (cores if cores > 1 else 0) if workers is None else workers
     model, verdicts = load_model(world_model), load_judge(judge)  # what is wrong with them is said before anything runs
     jobs = plan(policies, tasks, episodes, seed=seed)
     first = min(job.seed for job in jobs)
@@ -103,7 +102,7 @@ def main(
     about = {
         "world model": name,
         "scenes": f"{episodes} per policy and task, seeds {first} to {first + episodes - 1}, none used in training",
-        "speed": f"{fps}: batch of {speed.num_envs}, judge included, {threads} thread(s), the twin running beside it",
+        "speed": f"{fps}: batch of {speed.num_envs}, judge included, {threads} thread(s)",
         "seconds": f"{time.perf_counter() - began:.0f} without this page",
         "machine": f"{platform.machine()}, {cores} cores, Python {platform.python_version()}",
         "version": f"wfm-sim {wfm_sim.__version__}",
@@ -198,13 +197,6 @@ def _print(console: Console, comparison: Comparison, speed: Speed, threads: int,
     console.print(f"recording  {out / 'demo.rrd'}   (rerun {out / 'demo.rrd'})", highlight=False, soft_wrap=True)
     console.print("\nThe lines that do it:\n", highlight=False)
     console.print(CODE, markup=False, highlight=False, soft_wrap=True)
-
-
-def _share_cores(cores: int, workers: int) -> None:
-    """Leave the twin's workers a core each: oversubscribed threads cost far more than they bring."""
-    import torch
-
-    torch.set_num_threads(max(1, cores - workers))
 
 
 def _threads() -> int:

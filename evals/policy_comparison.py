@@ -123,7 +123,7 @@ def compare(
         world_model, judge: Names, paths or objects, as `wfm_sim/Tabletop-v0` takes them.
         num_envs: Rows of the model's batch.
         keep: Jobs whose frames are kept in `Outcome.trace`.
-        workers: Processes for the twin; 0 runs it in this one, after the model.
+        workers: Processes for the twin; 0 runs it in this one.
         records_file: JSON lines, one per episode, written as episodes end.
         on_outcome: Called for every outcome, one at a time.
 
@@ -141,8 +141,8 @@ def compare(
     try:
         with TwinRunner(workers) as twin:
             twin.start(jobs, keep, log.add)
-            speed = run_in_model(env, jobs, keep, log.add)
-            twin.finish()
+            twin.finish()  # before the model, which then has all the cores: together they only get in each other's way
+        speed = run_in_model(env, jobs, keep, log.add)
     finally:
         env.close()
     order = {job: i for i, job in enumerate(jobs)}

@@ -38,7 +38,7 @@ class WorldConfig:
         times: Flow times of the denoising steps, first 1.0, descending; each step predicts the clean frame and the next
             one starts from it re-noised to the next time.
         window: Past latent frames in the rolling cache.
-        restart_every: After so many steps the cache is begun anew from the row's own latest frame, as a given one; 0 for
+        restart_every: After so many steps the cache begins anew from the row's own latest frame, as a given one; 0:
             never. For networks that were only trained with a given frame in sight.
         action_scale: Canonical actions times this are what the network sees; Cosmos has 20 for metres and radians.
             The gripper is given as 0 = open .. 1 = closed (Cosmos' continuous_gripper_state).

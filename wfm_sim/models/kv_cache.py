@@ -60,7 +60,7 @@ class KVCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> KVCache:
-        data = torch.zeros(layers, 2, batch, heads, 2 * (window + 1) * tokens, head_dim, device=device, dtype=dtype)
+        data = torch.empty(layers, 2, batch, heads, 2 * (window + 1) * tokens, head_dim, device=device, dtype=dtype)
         zeros = torch.zeros(batch, dtype=torch.int64, device=device)
         return cls(window, tokens, _Buffer(data, 0), 0, 0, zeros, zeros.clone())
 
@@ -73,7 +73,7 @@ class KVCache:
         start = max(self.start, self.end - self.window)
         buffer, end = self.buffer, self.end
         if buffer.filled != end or end == self.slots:  # an older view (fork), or a full buffer: move the window
-            data = torch.zeros_like(buffer.data)
+            data = torch.empty_like(buffer.data)
             kept = end - start
             data[..., : kept * self.tokens, :] = buffer.data[..., start * self.tokens : end * self.tokens, :]
             buffer, start, end = _Buffer(data, kept), 0, kept
@@ -98,40 +98,35 @@ class KVCache:
             self._mask = valid.repeat_interleave(self.tokens, dim=1)[:, None, None]
         return self._mask
 
+    def _visible(self) -> Tensor:
+        """The keys and values that can be seen, as a view of the buffer."""
+        return self.buffer.data[..., self.start * self.tokens : self.end * self.tokens, :]
+
     def rows(self, index: Any) -> KVCache:
-        """The chosen rows in storage of their own."""
-        data = self.buffer.data[:, :, index]
-        return KVCache(
-            self.window,
-            self.tokens,
-            _Buffer(data.clone(), self.end),
-            self.start,
-            self.end,
-            self.lengths[index].clone(),
-            self.position[index].clone(),
-        )
+        """The chosen rows in storage of their own (what cannot be seen is not copied)."""
+        seen = self._visible()[:, :, index]
+        shape = list(self.buffer.data.shape)
+        shape[2] = seen.shape[2]
+        data = seen.new_empty(shape)
+        data[..., : seen.shape[4], :] = seen
+        count = self.end - self.start
+        lengths, position = self.lengths[index].clone(), self.position[index].clone()
+        return KVCache(self.window, self.tokens, _Buffer(data, count), 0, count, lengths, position)
 
     @classmethod
     def cat(cls, caches: Sequence[KVCache]) -> KVCache:
         """All rows in order, windows aligned at their newest frame."""
         first = caches[0]
         visible = max(c.end - c.start for c in caches)
-        parts = []
+        shape = list(first.buffer.data.shape)
+        shape[2] = sum(c.buffer.data.shape[2] for c in caches)
+        data = first.buffer.data.new_empty(shape)
+        row = 0
         for c in caches:
-            shape = list(c.buffer.data.shape)
-            shape[4] = first.buffer.data.shape[4]
-            data = c.buffer.data.new_zeros(shape)
-            n = c.end - c.start
-            data[..., (visible - n) * c.tokens : visible * c.tokens, :] = c.buffer.data[
-                ..., c.start * c.tokens : c.end * c.tokens, :
-            ]
-            parts.append(data)
-        return cls(
-            first.window,
-            first.tokens,
-            _Buffer(torch.cat(parts, dim=2), visible),
-            0,
-            visible,
-            torch.cat([c.lengths for c in caches]),
-            torch.cat([c.position for c in caches]),
-        )
+            part, seen = data[:, :, row : row + len(c.lengths)], c._visible()
+            missing = visible * c.tokens - seen.shape[4]
+            part[..., :missing, :] = 0  # masked out, but attention multiplies it, so it must be finite
+            part[..., missing : visible * c.tokens, :] = seen
+            row += len(c.lengths)
+        lengths, position = (torch.cat([getattr(c, name) for c in caches]) for name in ("lengths", "position"))
+        return cls(first.window, first.tokens, _Buffer(data, visible), 0, visible, lengths, position)
