@@ -138,21 +138,20 @@ def prepare(recipe: ActionRecipe) -> ActionRecipe:
 
 def _tune_tokenizer(recipe: ActionRecipe) -> CausalWorldModel:
     steps, out = recipe.tokenizer_steps, recipe.out / "tokenizer"
-    if not (out / "model.safetensors").is_file():
-        loop = LoopConfig(
-            steps=steps, lr=1e-3, weight_decay=0.0, decay=0.5, warmup=20, ema=0.98, bf16=recipe.loop.bf16, log_every=50,
-            checkpoint_every=steps, sample_every=steps,
-        )  # fmt: skip
-        tuning = TokenizerRecipe(
-            recipe.data,
-            out,
-            world=recipe.world,
-            loop=loop,
-            split=recipe.split,
-            hold_out=recipe.hold_out,
-            init=recipe.init,
-        )
-        launch(partial(_tokenizer_task, tuning), loop, out, {"tuned on": recipe.data.name, "steps": steps})
+    loop = LoopConfig(
+        steps=steps, lr=1e-3, weight_decay=0.0, decay=0.5, warmup=20, ema=0.98, bf16=recipe.loop.bf16, log_every=50,
+        checkpoint_every=steps, sample_every=steps,
+    )  # fmt: skip
+    tuning = TokenizerRecipe(
+        recipe.data,
+        out,
+        world=recipe.world,
+        loop=loop,
+        split=recipe.split,
+        hold_out=recipe.hold_out,
+        init=recipe.init,
+    )
+    launch(partial(_tokenizer_task, tuning), loop, out, {"tuned on": recipe.data.name, "steps": steps})
     return load(out / "model.safetensors")
 
 
@@ -181,7 +180,6 @@ class ActionTask:
         self.data = load_frames(recipe.data, cfg.frame_size, cache, recipe.split, recipe.hold_out)
         self.latents = encode_all(self.world, self.data, recipe.loop.bf16)
         self.starts, self.chance = self._clips()
-        self.mask = torch.zeros(1)
         self.network = torch.compile(self.model, dynamic=False) if recipe.loop.compile else self.model
         tokens, t = cfg.tokens, recipe.clip
         allowed = block_causal_mask(t, tokens, window=cfg.window, device=self.device)

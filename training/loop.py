@@ -226,14 +226,7 @@ def train(make_task: Callable[[int], Task], cfg: LoopConfig, out: Path, about: d
             running.clear()
             row = {"step": step, "seconds": round(time.perf_counter() - began, 1), "lr": cfg.lr_at(step - 1), **means}
             _log(out, row)
-        done = step == cfg.steps or bool(stop)
-        if done or step % cfg.checkpoint_every == 0:
-            extras: list[Any] = [task.extra_state()]
-            if world > 1:
-                extras = [None] * world
-                dist.all_gather_object(extras, task.extra_state())
-            if rank == 0:
-                _save(out, step, task, opts, ema, extras)
+        # The checkpoint comes last: killed in between, the run samples and exports again instead of never.
         sampling = step == cfg.steps or step % cfg.sample_every == 0
         if rank == 0 and (sampling or stop):
             ema.swap()
@@ -243,6 +236,14 @@ def train(make_task: Callable[[int], Task], cfg: LoopConfig, out: Path, about: d
             task.export(out / "model.safetensors", {**about, "steps": step})
             model.train()
             ema.swap()
+        done = step == cfg.steps or bool(stop)
+        if done or step % cfg.checkpoint_every == 0:
+            extras: list[Any] = [task.extra_state()]
+            if world > 1:
+                extras = [None] * world
+                dist.all_gather_object(extras, task.extra_state())
+            if rank == 0:
+                _save(out, step, task, opts, ema, extras)
         if stop:
             raise KeyboardInterrupt
 

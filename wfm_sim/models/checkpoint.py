@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 import wfm_sim
+from wfm_sim.data.files import atomic_path
 from wfm_sim.errors import UserError, unknown
 from wfm_sim.models.causal_world import CausalWorldModel, WorldConfig
 
@@ -34,14 +35,6 @@ def _is_world_model(path: Path) -> bool:
         return False
 
 
-def save_atomic(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Write a safetensors file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
-    temporary.replace(path)
-
-
 def save(model: CausalWorldModel, path: Path, *, about: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
     """Save weights, configuration and `about` (recipe, data seed, measured quality: anything that JSON can hold).
 
@@ -52,7 +45,8 @@ def save(model: CausalWorldModel, path: Path, *, about: dict[str, Any], dtype: t
         keep = not name.startswith(("tokenizer.", "net.")) or value.ndim < 2 or not value.is_floating_point()
         tensors[name] = value.detach().cpu() if keep else value.detach().cpu().to(dtype)
     meta = {"format": FORMAT, "config": json.dumps(model.cfg.to_dict()), "about": json.dumps(about)}
-    save_atomic(tensors, path, meta)
+    with atomic_path(path) as partial:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata=meta)
 
 
 def load(name_or_path: str | os.PathLike[str], *, device: str = "cpu") -> CausalWorldModel:

@@ -170,7 +170,7 @@ class Decoder(nn.Module):
         res, attn, conv = _parts(cfg)
         self.cfg = cfg
         widths = [cfg.channels * m for m in cfg.channels_mult]
-        n_levels, n_s, n_t = len(widths), cfg.spatial_downs, cfg.temporal_downs
+        n_s, n_t = cfg.spatial_downs, cfg.temporal_downs
         width = widths[-1]
         side = cfg.resolution // cfg.patch_size // 2**n_s
         self.conv_in = conv(cfg.z_channels, width)
@@ -193,7 +193,6 @@ class Decoder(nn.Module):
                 side *= 2
             levels.append(level)
         self.up = nn.ModuleList(reversed(levels))  # published numbering: the finest level is 0
-        assert n_levels == len(self.up)
         self.norm_out = _norm(cfg, width)
         self.conv_out = conv(width, cfg.in_channels * cfg.patch_size ** (2 if cfg.is_image else 3))
         self.add_module("unpatcher" if cfg.is_image else "unpatcher3d", _Haar(video=False))
