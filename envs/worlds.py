@@ -39,16 +39,9 @@ def make_world(world_model: str | Path | WorldModel, judge: str | Path | Judges 
     return World(model, _judge(judge), rules)
 
 
-def weights_path(name: str) -> Path:
-    """Where the shipped weights called `name` lie."""
-    import wfm_sim.assets
-
-    return Path(wfm_sim.assets.__file__).parent / "weights" / f"{name}.safetensors"
-
-
 def _judge(judge: str | Path | Judges | None) -> Judges | None:
     if not isinstance(judge, str | Path):
         return judge
     from wfm_sim.judge import load_judge
 
-    return load_judge(weights_path(judge) if judge == DEFAULT_JUDGE else judge)
+    return load_judge(judge)

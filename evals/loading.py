@@ -15,11 +15,9 @@ def load_judge(judge: Any) -> Judges | None:
         return None
     if not isinstance(judge, str | Path):
         return judge  # type: ignore[no-any-return]
-    from wfm_sim.envs.worlds import weights_path
     from wfm_sim.judge import load_judge as load
 
-    path = Path(judge)
-    return load(path if path.suffix else weights_path(str(judge)))
+    return load(judge)
 
 
 def load_model(world_model: str | Path | WorldModel) -> WorldModel:

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wfm_sim import video_metrics
 from wfm_sim.assets.tabletop import PALETTE
 from wfm_sim.envs.core import Judges
 from wfm_sim.errors import UserError
-from wfm_sim.evals import video_metrics
 from wfm_sim.evals.heldout import HeldOut
 from wfm_sim.evals.object_tracking import appearances, locate_all
 from wfm_sim.world_model import WorldModel

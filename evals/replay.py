@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 import wfm_sim  # noqa: F401 - registers the environments
+from wfm_sim import video_metrics
 from wfm_sim.data import Episode, open_dataset
 from wfm_sim.data.files import write_json
 from wfm_sim.envs.starts import fit_image
 from wfm_sim.errors import UserError
-from wfm_sim.evals import video_metrics
 from wfm_sim.evals.clips import write_strip
 from wfm_sim.evals.loading import load_model
 from wfm_sim.evals.rerun_log import Clip, write_recording

@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from wfm_sim import weights
 from wfm_sim.assets import tabletop
 from wfm_sim.data import open_dataset
 from wfm_sim.data.bulk import EpisodeArrays, load_frames
-from wfm_sim.envs.worlds import DEFAULT_JUDGE, weights_path
+from wfm_sim.envs.worlds import DEFAULT_JUDGE
 from wfm_sim.errors import UserError
 from wfm_sim.judge import Judge, JudgeConfig, JudgeNetwork, load_judge, save_judge
 from wfm_sim.training import judge as training
@@ -233,14 +234,13 @@ def test_measures():
 
 @pytest.fixture
 def shipped():
-    path = weights_path(DEFAULT_JUDGE)
-    if not path.is_file():
+    if DEFAULT_JUDGE not in weights.shipped():
         pytest.skip("the weights of the judge are not there yet")
-    return load_judge(path)
+    return load_judge(DEFAULT_JUDGE)
 
 
 def test_shipped_judge_keeps_its_word(shipped, episodes):
-    assert weights_path(DEFAULT_JUDGE).stat().st_size <= 2_000_000
+    assert weights.shipped()[DEFAULT_JUDGE].stat().st_size <= 2_000_000
     assert shipped.quality["balanced_accuracy"] >= 0.97
     assert {"recipe", "precision", "recall", "episodes", "frames"} <= shipped.quality.keys()
     assert set(shipped.config.tasks) == set(tabletop.TASKS) and set(shipped.config.colours) == set(tabletop.PALETTE)

@@ -5,11 +5,10 @@ channels and a noisy version of itself at its own flow time (diffusion forcing, 
 one-step prediction that rollouts use, other times are flow matching with shifted logit-normal times (arXiv 2511.00062,
 section 3.1), which let it sample in more steps too.
 
-Against drift, two things, both on the network's own frames:
-- Jacobi self-forcing: predict all frames in parallel from true predecessors, then again from these predictions; after
-  j passes frame k has been unrolled min(j, k) steps. The loss is on the last pass.
-- Replay: a pool holds the network's own latest frame of running rollouts; a share of clips starts from there, so that
-  drift of tens of steps is seen although clips are short.
+Against drift, it is trained on its own frames: a pool keeps clips of running rollouts. Each time such a clip is drawn,
+all its frames are predicted in one pass from those it held; the predictions, moved on by one frame, are what it holds
+next. So a clip that was drawn n times has drifted for n steps at every frame, as in self-forcing (arXiv 2506.08009),
+for the price of an ordinary step. (It is a Jacobi iteration along the rollout; the weights change slowly meanwhile.)
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from wfm_sim.actions import ACTION_DIM, dead_reckoning
 from wfm_sim.data import open_dataset
 from wfm_sim.errors import UserError, unknown
 from wfm_sim.models.causal_world import CausalWorldModel, WorldConfig
@@ -37,6 +37,7 @@ from wfm_sim.models.presets import nano_tabletop
 from wfm_sim.training.frames import Frames, load_frames
 from wfm_sim.training.loop import LoopConfig, launch
 from wfm_sim.training.tokenizer import TokenizerRecipe, TokenizerTask
+from wfm_sim.video_metrics import moving_psnr, psnr
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class ActionRecipe:
         clip: Frames per clip, the given first one included.
         batch: Clips per step and rank.
         one_step: Share of frames trained at time 1; the others draw logit-normal times with `shift`.
-        passes: Jacobi passes before the loss (0 = true predecessors).
-        pool: Clips kept per rank whose start is the network's own frame, and `replay`, their share in a batch.
+        replay: Share of a batch that comes from the pool of own frames; pool: its clips per rank; pool_age: the most
+            steps they drift.
         prev_noise: Largest deviation of the noise added to the previous frame of true-predecessor clips.
         tokenizer_steps: Steps that the tokenizer is tuned on the data first (pictures unlike those it knows).
-        moving, changed: Extra loss weight where the picture moves now, or differs from the clip's first frame.
+        moving, changed: Extra loss weight where the picture moves now, or differs from the anchor.
         contact: Chance weight of clips in which a known object moves, relative to 1 for others.
     """
 
@@ -66,7 +67,6 @@ class ActionRecipe:
     batch: int = 12
     one_step: float = 0.8
     shift: float = 3.0
-    passes: int = 0
     replay: float = 0.0
     pool: int = 256
     pool_age: int = 24
@@ -85,6 +85,16 @@ def logit_normal_times(shape: tuple[int, ...], shift: float, generator: torch.Ge
     """Flow times in (0, 1): sigmoid of a standard normal, shifted towards noise: s t / (1 + (s - 1) t)."""
     t = torch.randn(shape, generator=generator).sigmoid()
     return shift * t / (1 + (shift - 1) * t)
+
+
+def _strips(allowed: Tensor, rows: int) -> tuple[Tensor, ...]:
+    """A block-causal mask, bool [S, S], as additive strips of `rows` queries that end where they can see no further."""
+    size = len(allowed)
+    ends = [min(a + rows, size) for a in range(0, size, rows)]
+    return tuple(
+        torch.zeros(e - a, e, device=allowed.device).masked_fill(~allowed[a:e, :e], -1e9)
+        for a, e in zip(range(0, size, rows), ends, strict=True)
+    )
 
 
 def encode_all(world: CausalWorldModel, data: Frames, bf16: bool = False) -> np.ndarray:
@@ -112,11 +122,11 @@ def prepare(recipe: ActionRecipe) -> ActionRecipe:
     Raises:
         UserError: unknown or damaged `init`, no data, or an id to hold out that is not there.
     """
-    start = load(recipe.init)
+    start = load(recipe.init, dtype=torch.float32)
     taken = start.cfg if recipe.init_net else replace(recipe.world, tokenizer=start.cfg.tokenizer)
     recipe = replace(recipe, world=taken)
-    if recipe.replay and (recipe.one_step < 1 or recipe.passes + 1 >= recipe.clip):
-        raise UserError("replay needs one_step=1 and clips longer than passes + 1 frames")
+    if recipe.replay and recipe.one_step < 1:
+        raise UserError("replay needs one_step=1")
     if recipe.hold_out:
         ids = open_dataset(recipe.data, recipe.split).ids
         for name in recipe.hold_out:
@@ -152,7 +162,7 @@ def _tune_tokenizer(recipe: ActionRecipe) -> CausalWorldModel:
         init=recipe.init,
     )
     launch(partial(_tokenizer_task, tuning), loop, out, {"tuned on": recipe.data.name, "steps": steps})
-    return load(out / "model.safetensors")
+    return load(out / "model.safetensors", dtype=torch.float32)
 
 
 def _tokenizer_task(recipe: TokenizerRecipe, rank: int) -> TokenizerTask:
@@ -164,7 +174,7 @@ class ActionTask:
 
     def __init__(self, recipe: ActionRecipe) -> None:
         self.recipe = recipe
-        start = load(recipe.init)
+        start = load(recipe.init, dtype=torch.float32)
         cfg = recipe.world
         self.world = CausalWorldModel(cfg)
         self.world.tokenizer.load_state_dict(start.tokenizer.state_dict())
@@ -183,11 +193,15 @@ class ActionTask:
         self.network = torch.compile(self.model, dynamic=False) if recipe.loop.compile else self.model
         tokens, t = cfg.tokens, recipe.clip
         allowed = block_causal_mask(t, tokens, window=cfg.window, device=self.device)
-        self.mask = torch.zeros(t * tokens, t * tokens, device=self.device).masked_fill(~allowed, -1e9)
+        # In a rollout the given frame leaves the window: half of the steps are trained without it in sight.
+        hidden = allowed.clone()
+        hidden[tokens:, :tokens] = False
+        self.masks = [_strips(a, 3 * tokens) for a in (allowed, hidden)]
         c, h, w = cfg.latent_shape
         self.rope = self.model.rope(t, h, w, None, torch.float32, self.device)
-        self.pool_latent = torch.zeros(recipe.pool, c, h, w)
-        self.pool_at = torch.full((recipe.pool, 2), -1, dtype=torch.int64)  # frame index the latent stands for, age
+        # What the frames after each clip's first are predicted from, and: first frame's index, age, anchor's index.
+        self.pool_latent = torch.zeros(recipe.pool if recipe.replay else 0, c, t - 1, h, w, dtype=torch.float16)
+        self.pool_at = torch.full((recipe.pool, 3), -1, dtype=torch.int64)
 
     def _clips(self) -> tuple[np.ndarray, np.ndarray]:
         """First frames of all clips, and their chance; clips with contact count more."""
@@ -201,118 +215,124 @@ class ActionTask:
 
     # ------------------------------------------------------------------------------------------------------- batches
 
-    def _draw(self, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """First frames of the batch's clips and, for clips from the pool, the pool row (else -1)."""
+    def _draw(self, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """First frames of the batch's clips, their anchors and, for clips from the pool, the pool row (else -1)."""
         r = self.recipe
         u = torch.rand(r.batch, generator=generator, dtype=torch.float64).numpy()
         first = self.starts[np.searchsorted(self.chance, u).clip(max=len(self.starts) - 1)]
+        begin = self.data.offsets[np.searchsorted(self.data.offsets, first, side="right") - 1]
+        kind, where = torch.rand(2, r.batch, generator=generator, dtype=torch.float64).numpy()
+        anchor = begin + ((first - begin) * np.where(kind < 0.4, 1.0, np.where(kind < 0.7, 0.0, where))).astype(
+            np.int64
+        )
         row = np.full(r.batch, -1)
         live = np.flatnonzero((self.pool_at[:, 0] >= 0).numpy())
         n = min(int(r.batch * r.replay), len(live))
         if n:
             chosen = live[torch.randperm(len(live), generator=generator)[:n].numpy()]
-            row[:n], first[:n] = chosen, self.pool_at[chosen, 0].numpy()
-        return first, row
+            row[:n], first[:n], anchor[:n] = chosen, self.pool_at[chosen, 0].numpy(), self.pool_at[chosen, 2].numpy()
+        return first, anchor, row
+
+    def _poses(self, first: np.ndarray, anchor: np.ndarray) -> np.ndarray:
+        """Dead-reckoned poses [B, T, 7] of the clips' frames; zeros before the anchor."""
+        t = self.recipe.clip
+        steps = first + t - 1 - anchor
+        actions = np.zeros((len(first), int(steps.max()), ACTION_DIM))
+        for i, n in enumerate(steps):
+            actions[i, :n] = self.data.actions[anchor[i] : anchor[i] + n]
+        index = (first - anchor)[:, None] + np.arange(t)
+        poses = dead_reckoning(actions)[np.arange(len(first))[:, None], index.clip(min=0)]
+        return np.where(index[..., None] >= 0, poses, 0.0)
 
     def loss(self, step: int, generator: torch.Generator, rank: int) -> tuple[Tensor, dict[str, float]]:
         r, t = self.recipe, self.recipe.clip
-        first, row = self._draw(generator)
+        first, anchor, row = self._draw(generator)
         z = (
             torch.from_numpy(np.stack([self.latents[i : i + t] for i in first])).float().transpose(1, 2)
         )  # [B, C, T, h, w]
         actions = torch.from_numpy(np.stack([self.data.actions[i : i + t - 1] for i in first]))
         b = z.shape[0]
         # given frames: the first, sometimes more (a simulator may be started with several frames)
-        more = torch.rand(b, generator=generator) < 0.15
+        more = (torch.rand(b, generator=generator) < 0.15) & torch.from_numpy((anchor == first) & (row < 0))
         given_count = torch.where(more, torch.randint(1, t - 1, (b,), generator=generator), torch.tensor(1))
         given = torch.arange(t)[None] < given_count[:, None]
-        start = z[:, :, 0].clone()
+        anchor = anchor + given_count.numpy() - 1
+        shown = torch.from_numpy(np.stack([self.latents[i] for i in anchor])).float()[:, :, None]
+        poses = self._poses(first, anchor)
+        history = z.clone()
         own = torch.from_numpy(row >= 0)
-        if own.any():
-            start[own] = self.pool_latent[row[row >= 0]]
-            given[own, 1:] = False
         noise = torch.randn(z.shape, generator=generator)
         time = logit_normal_times((b, t), r.shift, generator)
         time = torch.where(torch.rand(b, t, generator=generator) < r.one_step, torch.ones(()), time)
         jitter = torch.randn(z.shape, generator=generator) * r.prev_noise
         jitter *= torch.rand(b, 1, 1, 1, 1, generator=generator)
+        if own.any():
+            history[own, :, :-1] = self.pool_latent[row[row >= 0]].float()
+            jitter[own] = 0
+        mask = self.masks[int(torch.rand((), generator=generator) < 0.5)]
+        half = torch.is_autocast_enabled(self.device.type)
+        mask = tuple(strip.to(torch.bfloat16) if half else strip for strip in mask)
 
-        z, noise, time, given, start, actions, jitter = (
-            a.to(self.device) for a in (z, noise, time, given, start, actions, jitter)
+        z, noise, time, given, history, jitter, actions, shown = (
+            a.to(self.device) for a in (z, noise, time, given, history, jitter, actions, shown)
         )
         g = given[:, None, :, None, None].float()
-        own_g = own.to(self.device)[:, None, None, None, None].float()
-        first_frame = torch.cat((start[:, :, None], z[:, :, 1:]), dim=2)
+        clean = torch.cat((history[:, :, :1], z[:, :, 1:]), dim=2)
+        previous = torch.cat((torch.zeros_like(z[:, :, :1]), (history + jitter)[:, :, :-1]), dim=2)
+        extra = torch.cat((previous, shown.expand_as(previous)), dim=1) if r.world.anchor else previous
         action = torch.cat((torch.zeros_like(actions[:, :1]), actions), dim=1)
-        action = self.world.scale_actions(action) * (torch.arange(t, device=self.device) > 0)[None, :, None]
-
-        def run(history: Tensor, when: Tensor) -> Tensor:
-            """Clean frames predicted from `history` (frame k is predicted from history's k - 1)."""
-            previous = torch.cat((torch.zeros_like(history[:, :, :1]), history[:, :, :-1]), dim=2)
-            when = when * (~given)
-            w = when[:, None, :, None, None]
-            x = (1 - w) * first_frame + w * noise
-            out = self.network(
-                x,
-                when,
-                condition_mask=g.expand(-1, 1, -1, *z.shape[3:]),
-                extra=previous,
-                action=action,
-                attention_mask=self.mask.to(torch.bfloat16)
-                if torch.is_autocast_enabled(self.device.type)
-                else self.mask,
-                rope=self.rope,
-            )
-            predicted = previous + out.float()
-            return g * first_frame + (1 - g) * predicted
-
-        history = first_frame
-        if r.passes:
-            with torch.no_grad():
-                for _ in range(r.passes):
-                    history = run(history, torch.ones_like(time))
-        else:
-            history = first_frame + jitter * (1 - own_g)
-        predicted = run(history, time)
+        action = self.world.condition(action, poses) * (torch.arange(t, device=self.device) > 0)[None, :, None]
+        time = time * (~given)
+        w = time[:, None, :, None, None]
+        output = self.network(
+            (1 - w) * clean + w * noise,
+            time,
+            condition_mask=g.expand(-1, 1, -1, *z.shape[3:]),
+            extra=extra,
+            action=action,
+            attention_mask=mask,
+            rope=self.rope,
+        )
+        predicted = g * clean + (1 - g) * (previous + output.float())
         if r.replay:
-            self._keep(first, row, predicted, r.passes + 1)
+            self._keep(first, anchor, row, given_count, predicted)
 
         moving = (z[:, :, 1:] - z[:, :, :-1]).square().mean(dim=1, keepdim=True).sqrt()
         moving = torch.cat((torch.zeros_like(moving[:, :, :1]), moving), dim=2)
-        changed = (z - z[:, :, :1]).square().mean(dim=1, keepdim=True).sqrt()
+        changed = (z - shown).square().mean(dim=1, keepdim=True).sqrt()
         weight = 1 + r.moving * (moving / 0.5).clamp(max=1) + r.changed * (changed / 0.5).clamp(max=1)
         weight = weight * (1 - g)
         error = predicted - z
         loss = (weight * ((error.square() + 0.01).sqrt() - 0.1)).sum() / (weight.sum() * z.shape[1])
-        one = (time == 1)[:, None, :, None, None] & (g == 0)
+        metrics = {}
         with torch.no_grad():
-            mse = (error.square().mean(dim=1, keepdim=True) * one).sum() / (one.sum() * z.shape[3] * z.shape[4]).clamp(
-                min=1
-            )
-        return loss, {"mse1": float(mse)}
+            squared = error.square().mean(dim=(1, 3, 4)).cpu()
+        for name, rows in (("mse1", ~own), ("mse1_own", own)):
+            one = ((time == 1) & ~given).cpu() & rows[:, None]
+            if one.any():
+                metrics[name] = float(squared[one].mean())
+        return loss, metrics
 
     @torch.no_grad()
-    def _keep(self, first: np.ndarray, row: np.ndarray, frames: Tensor, k: int) -> None:
-        """Put frame k of each clip into the pool, where the episode still has a whole clip ahead.
-
-        k is the last frame that the passes unrolled all the way from the clip's start (frames beyond it have true
-        frames among their near ancestors), so that a pooled frame of age n has drifted for n steps.
-        """
+    def _keep(
+        self, first: np.ndarray, anchor: np.ndarray, row: np.ndarray, given_count: Tensor, frames: Tensor
+    ) -> None:
+        """Put the predictions into the pool, one frame on, where the episode has another frame."""
         t = self.recipe.clip
         episode_end = self.data.offsets[np.searchsorted(self.data.offsets, first, side="right")]
         for i in range(len(first)):
             slot = int(row[i])
-            age = k + (int(self.pool_at[slot, 1]) if slot >= 0 else 0)
-            at = int(first[i]) + k
-            fits = at + t <= int(episode_end[i]) and age <= self.recipe.pool_age
+            age = 1 + (int(self.pool_at[slot, 1]) if slot >= 0 else 0)
+            at = int(first[i]) + 1
+            fits = at + t <= int(episode_end[i]) and age <= self.recipe.pool_age and int(given_count[i]) == 1
             if slot < 0:
                 free = (self.pool_at[:, 0] < 0).nonzero()
-                if not len(free):
+                if not len(free) or not fits:
                     continue
                 slot = int(free[0])
             if fits:
-                self.pool_latent[slot] = frames[i, :, k].float().cpu()
-                self.pool_at[slot] = torch.tensor([at, age])
+                self.pool_latent[slot] = frames[i, :, 1:].half().cpu()
+                self.pool_at[slot] = torch.tensor([at, age, int(anchor[i])])
             else:
                 self.pool_at[slot, 0] = -1
 
@@ -342,13 +362,14 @@ class ActionTask:
             rows += [np.concatenate([a[i, k] for k in picks], axis=1) for a in (frames, guess)]
         cv2.imwrite(str(out / f"samples_{step:06d}.png"), cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR))
         result = {}
-        for k in sorted({min(8, frames.shape[1] - 1), frames.shape[1] - 1}):
-            result[f"psnr_{k}"] = _psnr(guess[:, k], frames[:, k])
         last = frames.shape[1] - 1
-        result["repeat_psnr"] = _psnr(frames[:, 0], frames[:, last])
-        moved = (np.abs(frames[:, last].astype(int) - frames[:, 0]).max(axis=-1) > 24)[..., None]
-        result["moving_psnr"] = _psnr(guess[:, last], frames[:, last], moved)
-        result["repeat_moving_psnr"] = _psnr(frames[:, 0], frames[:, last], moved)
+        still = np.repeat(frames[:, :1], last + 1, axis=1)
+        for k in sorted({min(8, last), last}):
+            result[f"psnr_{k}"] = float(psnr(frames[:, k], guess[:, k]).mean())
+        result["repeat_psnr"] = float(psnr(frames[:, last], still[:, last]).mean())
+        for name, clips in (("moving_psnr", guess), ("repeat_moving_psnr", still)):
+            at_end = [moving_psnr(t, c)[-1] for t, c in zip(frames, clips, strict=True)]
+            result[name] = float(np.nanmean(at_end)) if np.isfinite(at_end).any() else float("nan")
         return result
 
     def export(self, path: Path, about: dict[str, Any]) -> None:
@@ -371,14 +392,3 @@ def _validation_clips(data: Frames, count: int, length: int) -> tuple[np.ndarray
     frames = np.stack([data.frames[s : s + length] for s in starts])
     actions = np.stack([data.actions[s : s + length - 1] for s in starts])
     return frames, actions
-
-
-def _psnr(a: np.ndarray, b: np.ndarray, where: np.ndarray | None = None) -> float:
-    """Mean over frames of the PSNR (of the pixels `where`), dB."""
-    error = (a.astype(np.float64) - b) ** 2
-    if where is None:
-        mse = error.mean(axis=(1, 2, 3))
-    else:
-        mse = (error * where).sum(axis=(1, 2, 3)) / np.maximum(where.sum(axis=(1, 2, 3)) * 3, 1)
-        mse = mse[where.sum(axis=(1, 2, 3)) > 0]
-    return float((10 * np.log10(255**2 / np.maximum(mse, 1e-3))).mean())

@@ -7,6 +7,7 @@ again continues exactly as if it had not been killed.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -182,6 +183,7 @@ def train(make_task: Callable[[int], Task], cfg: LoopConfig, out: Path, about: d
     """Run one rank to the end (or to Ctrl-C, or SIGTERM, which write a checkpoint first)."""
     world = cfg.ranks
     torch.manual_seed(cfg.seed)
+    torch.set_flush_denormal(True)  # the tails of softmax and GELU would make a step on a CPU 40 % slower
     task = make_task(rank)
     model = task.model
     params = [p for p in model.parameters() if p.requires_grad]
@@ -273,6 +275,13 @@ def launch(make_task: Callable[[int], Task], cfg: LoopConfig, out: Path, about: 
         train(make_task, cfg, out, about)
         return
     (out / "rendezvous").unlink(missing_ok=True)
+    # The ranks keep freed memory: giving it back and taking it again costs 15 % of a step on a CPU.
+    for name, value in {
+        "MALLOC_MMAP_MAX_": "0",
+        "MALLOC_TRIM_THRESHOLD_": str(2**40),
+        "MALLOC_TOP_PAD_": str(2**28),
+    }.items():
+        os.environ.setdefault(name, value)
     context = torch.multiprocessing.spawn(_rank_main, (make_task, cfg, out, about), nprocs=cfg.ranks, join=False)
     try:
         while not context.join():

@@ -25,7 +25,7 @@ def tokenizer_debug(data: Path, out: Path) -> TokenizerRecipe:
 
 
 def action_nano(data: Path, out: Path) -> ActionRecipe:
-    """nano-tabletop, first part: one-step prediction from true predecessors, clips of 6 frames."""
+    """nano-tabletop, first part: one-step prediction from true predecessors, in clips that fill the window."""
     loop = LoopConfig(
         steps=12_000,
         lr=2.5e-3,
@@ -37,19 +37,16 @@ def action_nano(data: Path, out: Path) -> ActionRecipe:
         checkpoint_every=250,
         sample_every=1000,
     )
-    return ActionRecipe(data=data, out=out, init="nano-tabletop", loop=loop)
+    return ActionRecipe(data=data, out=out, init="nano-tabletop", loop=loop, clip=9, batch=8)
 
 
 def action_nano_forcing(data: Path, out: Path) -> ActionRecipe:
-    """nano-tabletop, second part: on its own frames (Jacobi passes and replayed rollouts), learning rate to zero."""
+    """nano-tabletop, second part: on its own frames (see wfm_sim.training.action), learning rate to zero."""
     base = action_nano(data, out)
     return replace(
         base,
         init_net=True,
-        clip=9,
-        batch=8,
         one_step=1.0,
-        passes=2,
         replay=0.6,
         prev_noise=0.0,
         loop=replace(base.loop, steps=4000, lr=1.5e-3, decay=0.8, sample_every=500),
@@ -71,7 +68,8 @@ def action_bridge(data: Path, out: Path) -> ActionRecipe:
         batch=8,
         clip=6,
         one_step=1.0,
-        passes=1,
+        replay=0.5,
+        pool=16,
         split=None,
         val_split=None,
         contact=1.0,
@@ -91,7 +89,6 @@ def action_debug(data: Path, out: Path) -> ActionRecipe:
         clip=4,
         batch=2,
         one_step=1.0,
-        passes=1,
         replay=0.5,
         pool=8,
         split=None,

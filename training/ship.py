@@ -21,7 +21,6 @@ def ship(
     history: str,
     out: Path,
     times: tuple[float, ...] | None = None,
-    restart_every: int = 0,
 ) -> Path:
     """Write `out`/`name`.safetensors.
 
@@ -30,18 +29,15 @@ def ship(
         quality: summary.json of `wfm-sim eval nano`.
         history: How it came to be, in a sentence: commands, data seed, machine.
         times: Denoising times, instead of the model's.
-        restart_every: See WorldConfig.
 
     Raises:
         UserError: an unreadable model or a summary without a headline.
     """
-    trained = load(model)
+    trained = load(model, dtype=torch.float32)
     summary = read_json(quality)
     if "headline" not in summary:
         raise UserError(f"{quality}: no summary of `wfm-sim eval nano` (the field 'headline' is missing)")
-    shipped = CausalWorldModel(
-        replace(trained.cfg, name=name, times=times or trained.cfg.times, restart_every=restart_every)
-    )
+    shipped = CausalWorldModel(replace(trained.cfg, name=name, times=times or trained.cfg.times))
     shipped.load_state_dict(trained.state_dict())
     about: dict[str, Any] = {"training": trained.metadata, "history": history}
     about["quality"] = {"episodes": summary["episodes"], "step": summary["horizon"]}

@@ -43,7 +43,7 @@ class TokenizerRecipe:
 def prepare(recipe: TokenizerRecipe) -> TokenizerRecipe:
     """Read the data once, before the ranks start and would all do so; sizes come from `init` where there is one."""
     if recipe.init is not None:
-        recipe = replace(recipe, world=load(recipe.init).cfg)
+        recipe = replace(recipe, world=load(recipe.init, dtype=torch.float32).cfg)
     _data(recipe)
     return recipe
 
@@ -60,7 +60,7 @@ class TokenizerTask:
         self.recipe = recipe
         self.world = CausalWorldModel(recipe.world)
         if recipe.init is not None:
-            self.world.load_state_dict(load(recipe.init).state_dict())
+            self.world.load_state_dict(load(recipe.init, dtype=torch.float32).state_dict())
         self.world.net.requires_grad_(False)
         self.model = self.world.tokenizer
         self.data = _data(recipe)

@@ -60,6 +60,22 @@ def apply_action(pose: ArrayLike, action: ArrayLike, workspace: Workspace | None
     return moved.reshape(pose.shape)
 
 
+def dead_reckoning(actions: ArrayLike) -> NDArray[np.float64]:
+    """Gripper poses commanded by successive canonical actions, seen from the gripper frame they began in.
+
+    Args:
+        actions: [..., N, 7], canonical.
+
+    Returns:
+        float64 [..., N + 1, 7], the first all zeros.
+    """
+    actions = np.asarray(actions, dtype=np.float64)
+    poses = [np.zeros((*actions.shape[:-2], ACTION_DIM))]
+    for k in range(actions.shape[-2]):
+        poses.append(apply_action(poses[-1], actions[..., k, :]))
+    return np.stack(poses, axis=-2)
+
+
 @dataclass(frozen=True)
 class ActionConvention:
     """How somebody writes a 7-dim end-effector action down.

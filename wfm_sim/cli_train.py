@@ -125,13 +125,12 @@ def ship(
     name: Annotated[str, typer.Option(help="What `gym.make` and --world-model will call it.")],
     quality: Annotated[Path, typer.Option(help="summary.json of `wfm-sim eval nano`.")],
     history: Annotated[str, typer.Option(help="How it came to be: commands, data seed, machine.")],
-    restart_every: Annotated[int, typer.Option(help="Steps after which the cache begins anew; 0 for never.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder of the weights.")] = Path("assets/weights"),
 ) -> None:
     """Name a trained simulator, and keep its history and measured quality inside its file."""
     from wfm_sim.training.ship import ship as write
 
-    print(f"shipped: {write(model, name, quality, history, out, restart_every=restart_every)}")
+    print(f"shipped: {write(model, name, quality, history, out)}")
 
 
 # Module-level, so that it can be pickled for the processes of a run with several ranks.

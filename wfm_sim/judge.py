@@ -1,6 +1,6 @@
 """The pixel judge: success and progress of a task, read off a frame, real or imagined, beside the episode's first.
 
-    judge = load_judge("assets/weights/nano-tabletop-judge.safetensors")
+    judge = load_judge("nano-tabletop-judge")
     # uint8 [B, 64, 64, 3] twice -> float64 [B], float64 [B]
     probability, progress = judge(frames, first_frames, ["push"] * B, ["red"] * B)
     judge.quality                                                        # as measured on held-out frames of the twin
@@ -27,7 +27,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wfm_sim.data.files import atomic_path
 from wfm_sim.errors import UserError, unknown
+from wfm_sim.weights import shipped
 
 FORMAT = "wfm-sim judge 1"
 
@@ -156,22 +158,19 @@ def _index(kind: str, name: str, known: tuple[str, ...]) -> int:
 
 def save_judge(path: str | Path, network: JudgeNetwork, quality: dict[str, Any]) -> None:
     """Write a self-describing safetensors file: the weights, and as metadata the config and the measured quality."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().float().contiguous() for name, value in network.state_dict().items()}
-    partial = path.with_name(path.name + ".partial")
     metadata = {"format": FORMAT, "config": json.dumps(asdict(network.config)), "quality": json.dumps(quality)}
-    save_file(weights, partial, metadata)
-    partial.replace(path)
+    with atomic_path(path) as partial:
+        save_file(weights, partial, metadata)
 
 
-def load_judge(path: str | Path) -> Judge:
-    """A judge from its file.
+def load_judge(name_or_path: str | Path) -> Judge:
+    """A judge by shipped name ('nano-tabletop-judge') or from its file.
 
     Raises:
         UserError: no such file, or not one that `save_judge` wrote.
     """
-    path = Path(path)
+    path = shipped().get(str(name_or_path)) or Path(name_or_path)
     if not path.is_file():
         raise UserError(f"no judge at {path}; train one with `wfm-sim train judge` or pass judge=None")
     try:

@@ -12,6 +12,7 @@ from wfm_sim.actions import (
     actions_from_states,
     apply_action,
     convert,
+    dead_reckoning,
 )
 from wfm_sim.errors import UserError
 
@@ -109,3 +110,15 @@ def test_what_cannot_be_converted_is_refused() -> None:
     slow = ActionConvention("slow", "gripper", 1.0, 1.0, "1=open", 4.0)
     with pytest.raises(UserError, match="resample"):
         convert(actions, slow, CANONICAL)
+
+
+def test_dead_reckoning_is_the_way_between_the_poses(rng: np.random.Generator) -> None:
+    """From any pose: going along the reckoned pose leads where the actions lead one by one."""
+    pose = random_states(rng, 4)
+    actions = rng.uniform([-0.05] * 3 + [-0.25] * 3 + [0.0], [0.05] * 3 + [0.25] * 3 + [1.0], (4, 6, 7))
+    reckoned = dead_reckoning(actions)
+    assert reckoned.shape == (4, 7, 7) and not reckoned[:, 0].any()
+    step_by_step = pose
+    for k in range(6):
+        step_by_step = apply_action(step_by_step, actions[:, k])
+        assert np.allclose(apply_action(pose, reckoned[:, k + 1]), step_by_step, atol=1e-9)

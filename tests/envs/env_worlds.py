@@ -3,13 +3,14 @@
 import pytest
 from standin import StandInJudge, StandInModel
 
-from wfm_sim.envs.worlds import DEFAULT_JUDGE, DEFAULT_MODEL, weights_path
+from wfm_sim.envs.worlds import DEFAULT_JUDGE, DEFAULT_MODEL
+from wfm_sim.weights import shipped as shipped_files
 
 LEARNED = ["wfm_sim/Tabletop-v0", "wfm_sim/ActionWorld-v0"]
 
 
 def shipped() -> bool:
-    return weights_path(DEFAULT_MODEL).is_file() and weights_path(DEFAULT_JUDGE).is_file()
+    return {DEFAULT_MODEL, DEFAULT_JUDGE} <= shipped_files().keys()
 
 
 def world_kwargs(name: str) -> dict:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from wfm_sim.evals import video_metrics as vm
+from wfm_sim import video_metrics as vm
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:

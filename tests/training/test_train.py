@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from safetensors.torch import load_file
 from wfm_sim.actions import apply_action
 from wfm_sim.data.bridge import write_episode
 from wfm_sim.data.episode import Episode
+from wfm_sim.training.action import ActionTask, prepare
 from wfm_sim.training.loop import LoopConfig, generator_for
+from wfm_sim.training.recipes import action_debug
 
 COMMAND = [sys.executable, "-m", "wfm_sim.cli", "train"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -102,6 +105,24 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     done = _run(*[named.get(a, a) for a in args], "--out", str(tmp_path / "out" / "run"))
     assert done.returncode == 2 and message in done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_pooled_clips_move_on_one_frame_with_what_was_predicted(data: Path, tokenizer: Path, tmp_path: Path) -> None:
+    recipe = replace(action_debug(data, tmp_path / "run"), init=tokenizer, pool=2, pool_age=3, prev_noise=0.0)
+    task = ActionTask(prepare(recipe))
+    task.network = lambda x, *_, **__: torch.zeros_like(x)  # predicts every frame as a repetition of the one before
+    ages = set()
+    for step in range(12):
+        task.loss(step, generator_for(0, step, 0), 0)
+        for row, (first, age, anchor) in enumerate(task.pool_at.tolist()):
+            if first < 0:
+                continue
+            ages.add(age)
+            end = int(task.data.offsets[np.searchsorted(task.data.offsets, first, side="right")])
+            assert anchor < first and first + recipe.clip <= end
+            held = torch.from_numpy(np.array(task.latents[first - age : first - age + recipe.clip - 1]))
+            assert torch.equal(task.pool_latent[row], held.transpose(0, 1))
+    assert ages == {1, 2, 3}
 
 
 def test_learning_rate_and_randomness_follow_from_the_step() -> None:

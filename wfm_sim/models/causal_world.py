@@ -22,12 +22,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wfm_sim.actions import ACTION_HIGH, ACTION_LOW, RATE_HZ, UNITS
+from wfm_sim.actions import ACTION_DIM, ACTION_HIGH, ACTION_LOW, RATE_HZ, UNITS, apply_action
 from wfm_sim.errors import UserError
 from wfm_sim.models.dit import DiT, DiTConfig
 from wfm_sim.models.kv_cache import KVCache
 from wfm_sim.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm_sim.world_model import WorldModelSpec
+
+# Dead-reckoned poses are shown to a network in units of 0.2 m and 1 rad.
+ODOMETRY_SCALE = np.array([5.0] * 3 + [1.0] * 3)
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,9 @@ class WorldConfig:
         times: Flow times of the denoising steps, first 1.0, descending; each step predicts the clean frame and the next
             one starts from it re-noised to the next time.
         window: Past latent frames in the rolling cache.
-        restart_every: After so many steps the cache begins anew from the row's own latest frame, as a given one; 0:
-            never. For networks that were only trained with a given frame in sight.
+        anchor: The newest given frame goes into every step as extra channels, so that what it shows (a static camera's
+            background, the look of every object) is not forgotten when it leaves the window.
+        odometry: Every step also gets the gripper pose commanded so far, dead-reckoned from that frame (6 numbers).
         action_scale: Canonical actions times this are what the network sees; Cosmos has 20 for metres and radians.
             The gripper is given as 0 = open .. 1 = closed (Cosmos' continuous_gripper_state).
     """
@@ -51,7 +55,8 @@ class WorldConfig:
     fps: float = RATE_HZ
     window: int = 8
     times: tuple[float, ...] = (1.0,)
-    restart_every: int = 0
+    anchor: bool = False
+    odometry: bool = False
     prediction: Literal["velocity", "residual"] = "residual"
     clean_pass: bool = False
     action_scale: float = 20.0
@@ -82,10 +87,19 @@ class WorldConfig:
 
 @dataclass
 class CausalState:
-    """B imagined worlds: cache, newest clean latent frame [B, C, h, w], seed and number of steps taken per row."""
+    """B imagined worlds.
+
+    Attributes:
+        cache: Keys and values of the frames in the window.
+        latent, anchor: [B, C, h, w], the newest frame and the newest given one.
+        pose: float64 [B, 7], the commanded gripper pose, seen from that at `anchor`.
+        seeds, clock: int64 [B], seed and number of steps taken.
+    """
 
     cache: KVCache
     latent: Tensor
+    anchor: Tensor
+    pose: NDArray[np.float64]
     seeds: Tensor
     clock: Tensor
 
@@ -97,7 +111,12 @@ class CausalState:
             index = np.asarray(rows)
             rows = torch.as_tensor(np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64).reshape(-1))
         return CausalState(
-            self.cache.rows(rows), self.latent[rows].clone(), self.seeds[rows].clone(), self.clock[rows].clone()
+            self.cache.rows(rows),
+            self.latent[rows].clone(),
+            self.anchor[rows].clone(),
+            self.pose[rows].copy(),
+            self.seeds[rows].clone(),
+            self.clock[rows].clone(),
         )
 
     def clone(self) -> CausalState:
@@ -108,6 +127,8 @@ class CausalState:
         return cls(
             KVCache.cat([s.cache for s in states]),
             torch.cat([s.latent for s in states]),
+            torch.cat([s.anchor for s in states]),
+            np.concatenate([s.pose for s in states]),
             torch.cat([s.seeds for s in states]),
             torch.cat([s.clock for s in states]),
         )
@@ -154,6 +175,11 @@ class CausalWorldModel(nn.Module):
             latent_shape=cfg.latent_shape,
         )
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in; latents and the tokenizer stay float32."""
+        return next(self.net.parameters()).dtype
+
     # ------------------------------------------------------------------------------------------------------- latents
 
     def encode(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
@@ -171,6 +197,14 @@ class CausalWorldModel(nn.Module):
         """Canonical [..., 7] -> what the network sees: displacements scaled, gripper 0 = open .. 1 = closed."""
         a = torch.as_tensor(actions, dtype=torch.float32, device=self.latent_mean.device)
         return torch.cat((a[..., :6] * self.cfg.action_scale, 1 - a[..., 6:]), dim=-1).to(self.latent_mean.dtype)
+
+    def condition(self, actions: NDArray[np.floating[Any]] | Tensor, poses: NDArray[np.floating[Any]]) -> Tensor:
+        """What the network is told of canonical actions [..., 7] that lead to dead-reckoned poses [..., >=6]."""
+        action = self.scale_actions(actions)
+        if not self.cfg.odometry:
+            return action
+        pose = torch.as_tensor(poses[..., :6] * ODOMETRY_SCALE).to(action)
+        return torch.cat((action, pose), dim=-1)
 
     def clean(self, x: Tensor, t: float, output: Tensor, previous: Tensor) -> Tensor:
         """The clean latents that a network output stands for."""
@@ -190,10 +224,12 @@ class CausalWorldModel(nn.Module):
         batch = frames.shape[0]
         if seeds is not None and len(seeds) != batch:
             raise UserError(f"seeds: expected {batch}, one per row, got {len(seeds)}")
-        z = self.encode(frames[:, -self.cfg.window :])
-        cache = self._prefill(z)
+        # one row at a time: convolutions round differently in a batch, and a row must not depend on its neighbours
+        z = torch.cat([self.encode(row[None]) for row in frames[:, -self.cfg.window :]])
+        cache = self._prefill(z, z[:, :, -1:])
         seed_row = torch.as_tensor([0] * batch if seeds is None else [int(s) for s in seeds], dtype=torch.int64)
-        return CausalState(cache, z[:, :, -1], seed_row, torch.zeros(batch, dtype=torch.int64))
+        pose = np.zeros((batch, ACTION_DIM))
+        return CausalState(cache, z[:, :, -1], z[:, :, -1], pose, seed_row, torch.zeros(batch, dtype=torch.int64))
 
     @torch.inference_mode()
     def step(self, state: CausalState, condition: NDArray[np.float32]) -> tuple[CausalState, NDArray[np.uint8]]:
@@ -212,19 +248,19 @@ class CausalWorldModel(nn.Module):
             )
         if not np.isfinite(condition).all():
             raise UserError("condition: every number must be finite, got NaN or infinity")
-        action = self.scale_actions(condition)
-        state = self._restarted(state)
-        previous = state.latent[:, :, None]
+        pose = apply_action(state.pose, condition[:, 0]) if self.cfg.odometry else state.pose
+        action = self.condition(condition, pose[:, None])
+        previous, anchor = state.latent[:, :, None], state.anchor[:, :, None]
         noise = self._noise(state)
         cache = state.cache.extended()
         x, clean = noise(0), previous
         for i, t in enumerate(self.cfg.times):
             if i:
                 x = (1 - t) * clean + t * noise(i)
-            clean = self.clean(x, t, self._network(x, t, previous, action, cache, given=False), previous)
+            clean = self.clean(x, t, self._network(x, t, previous, anchor, action, cache, given=False), previous)
         if self.cfg.clean_pass:
-            self._network(clean, 0.0, previous, action, cache, given=False)
-        return CausalState(cache, clean[:, :, 0], state.seeds, state.clock + 1)
+            self._network(clean, 0.0, previous, anchor, action, cache, given=False)
+        return CausalState(cache, clean[:, :, 0], state.anchor, pose, state.seeds, state.clock + 1)
 
     def with_times(self, times: Sequence[float]) -> CausalWorldModel:
         """The same weights with other denoising steps."""
@@ -233,8 +269,8 @@ class CausalWorldModel(nn.Module):
         other.cfg = replace(self.cfg, times=tuple(times))
         return other
 
-    def _prefill(self, z: Tensor) -> KVCache:
-        """A cache that begins with the given latents [B, C, T, h, w]."""
+    def _prefill(self, z: Tensor, anchor: Tensor) -> KVCache:
+        """A cache that begins with the given latents [B, C, T, h, w]; anchor: [B, C, 1, h, w]."""
         cfg = self.cfg.dit
         cache = KVCache.empty(
             layers=cfg.num_blocks,
@@ -244,40 +280,36 @@ class CausalWorldModel(nn.Module):
             window=self.cfg.window,
             tokens=self.cfg.tokens,
             device=z.device,
-            dtype=z.dtype,
+            dtype=self.dtype,
         )
         previous = torch.zeros_like(z[:, :, :1])
         for k in range(z.shape[2]):
             cache = cache.extended()
-            self._network(z[:, :, k : k + 1], 0.0, previous, None, cache, given=True)
+            self._network(z[:, :, k : k + 1], 0.0, previous, anchor, None, cache, given=True)
             previous = z[:, :, k : k + 1]
         return cache
 
-    def _restarted(self, state: CausalState) -> CausalState:
-        """The state with the caches of rows whose time has come begun anew (see WorldConfig.restart_every)."""
-        every = self.cfg.restart_every
-        due = (state.clock > 0) & (state.clock % every == 0) if every else torch.zeros(len(state), dtype=torch.bool)
-        if not due.any():
-            return state
-        old = state if due.all() else state[due.numpy()]
-        new = CausalState(self._prefill(old.latent[:, :, None]), old.latent, old.seeds, old.clock)
-        if due.all():
-            return new
-        order = torch.cat((torch.nonzero(~due)[:, 0], torch.nonzero(due)[:, 0]))
-        return CausalState.cat([state[(~due).numpy()], new])[order.argsort().numpy()]
-
     def _network(
-        self, x: Tensor, t: float, previous: Tensor, action: Tensor | None, cache: KVCache, given: bool
+        self,
+        x: Tensor,
+        t: float,
+        previous: Tensor,
+        anchor: Tensor,
+        action: Tensor | None,
+        cache: KVCache,
+        given: bool,
     ) -> Tensor:
-        b = x.shape[0]
-        return self.net(
-            x,
+        b, dtype = x.shape[0], x.dtype
+        extra = torch.cat((previous, anchor), dim=1) if self.cfg.anchor else previous
+        output: Tensor = self.net(
+            x.to(self.dtype),
             x.new_full((b, 1), t),
-            condition_mask=torch.full_like(x[:, :1], float(given)),
+            condition_mask=torch.full_like(x[:, :1], float(given), dtype=self.dtype),
             action=action,
             cache=cache,
-            extra=previous if self.cfg.dit.extra_channels else None,
+            extra=extra if self.cfg.dit.extra_channels else None,
         )
+        return output.to(dtype)
 
     def _noise(self, state: CausalState) -> Any:
         """noise(i): standard normal [B, C, 1, h, w] of denoising step i, from each row's seed and clock alone."""

@@ -9,22 +9,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-import wfm_sim
 from wfm_sim.data.files import atomic_path
 from wfm_sim.errors import UserError, unknown
 from wfm_sim.models.causal_world import CausalWorldModel, WorldConfig
+from wfm_sim.weights import shipped
 
 FORMAT = "wfm-sim world model 1"
 
 
 def shipped_weights() -> dict[str, Path]:
     """Name -> file of every world model that ships with the package."""
-    found: dict[str, Path] = {}
-    for root in wfm_sim.__path__:
-        for path in sorted((Path(root) / "assets" / "weights").glob("*.safetensors")):
-            if _is_world_model(path):
-                found.setdefault(path.stem, path)
-    return found
+    return {name: path for name, path in shipped().items() if _is_world_model(path)}
 
 
 def _is_world_model(path: Path) -> bool:
@@ -49,8 +44,23 @@ def save(model: CausalWorldModel, path: Path, *, about: dict[str, Any], dtype: t
         save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata=meta)
 
 
-def load(name_or_path: str | os.PathLike[str], *, device: str = "cpu") -> CausalWorldModel:
+def fast_dtype(device: str = "cpu") -> torch.dtype:
+    """bfloat16 where the machine multiplies it natively (GPUs, CPUs with AMX), else float32."""
+    if torch.device(device).type != "cpu":
+        return torch.bfloat16
+    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)  # private, so it may go one day
+    return torch.bfloat16 if probe is not None and probe() else torch.float32
+
+
+def load(
+    name_or_path: str | os.PathLike[str], *, device: str = "cpu", dtype: torch.dtype | None = None
+) -> CausalWorldModel:
     """A world model by shipped name ('nano-tabletop') or from a file.
+
+    Args:
+        name_or_path: As above.
+        device: Where it runs.
+        dtype: What its network computes in; None for `fast_dtype`. Latents and tokenizer stay float32.
 
     Raises:
         UserError: no such model, or a file that is no world model of ours (truncated, pickled, of another kind).
@@ -73,13 +83,17 @@ def load(name_or_path: str | os.PathLike[str], *, device: str = "cpu") -> Causal
         raise UserError(f"{text}: not a readable safetensors file ({_why(path, error)})") from None
     if meta.get("format") != FORMAT:
         raise UserError(f"{text}: a safetensors file, but no world model (its metadata lacks format={FORMAT!r})")
-    model = CausalWorldModel(WorldConfig.from_dict(json.loads(meta["config"])))
+    try:
+        model = CausalWorldModel(WorldConfig.from_dict(json.loads(meta["config"])))
+    except (TypeError, KeyError, ValueError) as error:
+        raise UserError(f"{text}: its configuration is not one of this version of wfm-sim ({error})") from None
     expected, got = model.state_dict(), {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     wrong = sorted(set(expected) ^ set(got)) + [k for k in expected if k in got and expected[k].shape != got[k].shape]
     if wrong:
         raise UserError(f"{text}: {len(wrong)} tensors missing, unexpected or mis-shaped, e.g. {', '.join(wrong[:3])}")
     model.load_state_dict(got)
     model.metadata = json.loads(meta.get("about", "{}"))
+    model.net.to(fast_dtype(device) if dtype is None else dtype)
     return model.eval().requires_grad_(False).to(device)
 
 

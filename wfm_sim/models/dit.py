@@ -80,6 +80,25 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-b, a), dim=-1) * sin
 
 
+# An attention mask: whole, or in strips (see `_strip_attention`).
+Mask = Tensor | tuple[Tensor, ...] | None
+
+
+def _strip_attention(q: Tensor, k: Tensor, v: Tensor, strips: tuple[Tensor, ...]) -> Tensor:
+    """Attention under a causal mask cut into strips: strip i is [queries, keys up to their end], 0 or -1e9.
+
+    What a later strip would mask is not computed. For training on CPUs, where the backward pass of the fused kernel
+    takes twice as long as these products.
+    """
+    out, first = [], 0
+    for strip in strips:
+        rows, seen = strip.shape
+        score = q[:, :, first : first + rows] @ k[:, :, :seen].transpose(-1, -2) * q.shape[-1] ** -0.5 + strip
+        out.append(score.softmax(dim=-1).to(v.dtype) @ v[:, :, :seen])
+        first += rows
+    return torch.cat(out, dim=2)
+
+
 class Attention(nn.Module):
     """Multi-head attention with RMS-normalised queries and keys; rotary embedding where given."""
 
@@ -98,7 +117,7 @@ class Attention(nn.Module):
         x: Tensor,
         context: Tensor,
         rope: tuple[Tensor, Tensor] | None = None,
-        mask: Tensor | None = None,
+        mask: Mask = None,
         cache: KVCache | None = None,
         layer: int = 0,
     ) -> Tensor:
@@ -113,8 +132,30 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.write(layer, k, v)
             mask = cache.mask()
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        if isinstance(mask, tuple):
+            out = _strip_attention(q, k, v, mask)
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.output_proj(out.transpose(1, 2).flatten(2))
+
+
+UNSPLIT = 256  # terms of a sum that the CPU's bfloat16 kernels never split
+
+
+def _linear(x: Tensor, layer: nn.Linear) -> Tensor:
+    """The layer; in bfloat16 on a CPU summed in an order that does not depend on the number of rows.
+
+    There kernels split long sums by the shape of the whole batch, so that a rollout would depend, in its last bit and
+    then in more, on how many others run beside it.
+    """
+    if x.dtype != torch.bfloat16 or x.device.type != "cpu" or torch.is_grad_enabled():
+        out: Tensor = layer(x)
+        return out
+    parts = zip(x.split(UNSPLIT, dim=-1), layer.weight.split(UNSPLIT, dim=-1), strict=True)
+    total = torch.zeros(()) if layer.bias is None else layer.bias.float()
+    for a, w in parts:
+        total = total + F.linear(a, w)
+    return total.to(x.dtype)
 
 
 class FeedForward(nn.Module):
@@ -124,7 +165,7 @@ class FeedForward(nn.Module):
         self.layer2 = nn.Linear(hidden, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer2(F.gelu(self.layer1(x)))
+        return _linear(F.gelu(self.layer1(x)), self.layer2)
 
 
 def _modulation(dim: int, lora: int, chunks: int) -> nn.Sequential:
@@ -157,7 +198,7 @@ class Block(nn.Module):
         emb: Tensor,
         lora: Tensor,
         rope: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        mask: Mask,
         context: Tensor | None,
         cache: KVCache | None,
         layer: int,
@@ -192,7 +233,7 @@ class _ActionEmbedder(nn.Module):
         self.fc2 = nn.Linear(hidden, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return _linear(F.gelu(self.fc1(x), approximate="tanh"), self.fc2)
 
 
 class _FinalLayer(nn.Module):
@@ -340,7 +381,7 @@ class DiT(nn.Module):
         extra: Tensor | None = None,
         padding_mask: Tensor | None = None,
         action: Tensor | None = None,
-        attention_mask: Tensor | None = None,
+        attention_mask: Mask = None,
         cache: KVCache | None = None,
         rope: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
@@ -354,7 +395,8 @@ class DiT(nn.Module):
             extra: [B, extra_channels, T, h, w].
             padding_mask: [B, 1, H, W] at pixel resolution, 1 on padding.
             action: [B, T, action_dim * actions_per_latent], row t leading to latent frame t.
-            attention_mask: Broadcast to [B, heads, T * N, T * N] (see `block_causal_mask`); None lets all see all.
+            attention_mask: Broadcast to [B, heads, T * N, T * N] (see `block_causal_mask`), or its strips; None lets
+                all see all.
             cache: From `KVCache.extended()`; T is then 1 and the frame's index is taken from the cache.
             rope: Precomputed (cos, sin) for a clip, to save time in training.
 

@@ -23,19 +23,22 @@ def nano_tokenizer() -> TokenizerConfig:
 
 
 def nano_dit(channels: int = 256, blocks: int = 6, heads: int = 4) -> DiTConfig:
-    """The action-conditioned Predict2.5 DiT, small, without text, given the previous latent frame as extra channels."""
+    """The action-conditioned Predict2.5 DiT, small, without text.
+
+    The previous and the given latent frame come as extra channels, and the dead-reckoned gripper pose with the action.
+    """
     tok = nano_tokenizer()
     return DiTConfig(
         in_channels=tok.latent_channels,
         out_channels=tok.latent_channels,
         padding_mask=False,
-        extra_channels=tok.latent_channels,
+        extra_channels=2 * tok.latent_channels,
         model_channels=channels,
         num_blocks=blocks,
         num_heads=heads,
         adaln_lora_dim=64,
         cross_attention=False,
-        action_dim=7,
+        action_dim=13,
         actions_per_latent=1,
         rope_ratio=(1.0, 1.0, 1.0),
         timestep_scale=1000.0,
@@ -45,4 +48,12 @@ def nano_dit(channels: int = 256, blocks: int = 6, heads: int = 4) -> DiTConfig:
 
 def nano_tabletop() -> WorldConfig:
     """The shipped simulator of `wfm_sim/Tabletop-v0`: 64x64 pixels at 5 Hz, one action per frame."""
-    return WorldConfig(name="nano-tabletop", frame_size=(64, 64), tokenizer=nano_tokenizer(), dit=nano_dit(), window=8)
+    return WorldConfig(
+        name="nano-tabletop",
+        frame_size=(64, 64),
+        tokenizer=nano_tokenizer(),
+        dit=nano_dit(),
+        window=8,
+        anchor=True,
+        odometry=True,
+    )
