@@ -8,6 +8,7 @@ the byte: for collect every file of the data set, for training the weights, the 
 
 import argparse
 import hashlib
+import json
 import os
 import random
 import signal
@@ -23,22 +24,18 @@ import torch
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def run(arguments: list[str], kill_after: float | None = None) -> float:
-    """Run a wfm-sim command, killed after some seconds; returns how long it ran. Its workers are killed with it."""
-    began = time.perf_counter()
+def start(arguments: list[str]) -> subprocess.Popen[bytes]:
+    """A wfm-sim command in a session of its own, so that its workers are killed with it."""
     command = [sys.executable, "-m", "wfm_sim.cli", *arguments]
-    process = subprocess.Popen(
+    return subprocess.Popen(
         command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )
-    try:
-        _, errors = process.communicate(timeout=kill_after)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    else:
-        if process.returncode:
-            sys.exit(errors.decode())
-    return time.perf_counter() - began
+
+
+def finish(process: subprocess.Popen[bytes]) -> None:
+    _, errors = process.communicate()
+    if process.returncode:
+        sys.exit(errors.decode())
 
 
 def killed_and_resumed(
@@ -50,17 +47,29 @@ def killed_and_resumed(
     kills: int,
     rng: random.Random,
 ) -> bool:
-    """One program: an unbroken run, then a run that is killed `kills` times; True if their results are the same."""
-    seconds = run(arguments(folder / "whole"))
-    start_up = min(3.0, seconds / 3)
+    """One program: an unbroken run, then one that is killed at `kills` random points; True if the results are equal.
+
+    A point is an amount of progress (drawn evenly over the first 95 % of the whole) and a random wait after it, so
+    that a kill can fall on any moment, a write included.
+    """
+    finish(start(arguments(folder / "whole")))
+    total = progress(folder / "whole")
     reached = []
-    for _ in range(kills):
-        run(arguments(folder / "broken"), kill_after=start_up + rng.random() * (seconds - start_up) / 3)
+    for target in sorted(rng.uniform(0, 0.95) * total for _ in range(kills)):
+        process = start(arguments(folder / "broken"))
+        while process.poll() is None and progress(folder / "broken") < target:
+            time.sleep(0.005)
+        time.sleep(rng.random() * 0.1)
+        if process.poll() is not None:
+            sys.exit(f"{name}: it ended before it could be killed; give it more to do")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
         reached.append(progress(folder / "broken"))
-    run(arguments(folder / "broken"))
+    finish(start(arguments(folder / "broken")))
     same = digest(folder / "whole") == digest(folder / "broken")
     print(
-        f"{name}: killed {kills} times, at {reached}; the result is {'the same' if same else 'DIFFERENT'}", flush=True
+        f"{name}: killed {kills} times, at {reached} of {total}; the result is {'the same' if same else 'DIFFERENT'}",
+        flush=True,
     )
     return same
 
@@ -92,9 +101,12 @@ def checkpoint_digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def checkpoint_step(folder: Path) -> int:
-    path = folder / "run" / "checkpoint.pt"
-    return int(torch.load(path, weights_only=True)["step"]) if path.is_file() else 0
+def logged_step(folder: Path) -> int:
+    """The last step that the run's metrics name."""
+    path = folder / "run" / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    steps = [json.loads(line)["step"] for line in lines if line.endswith("}")]
+    return max(steps, default=0)
 
 
 def main() -> None:
@@ -102,7 +114,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=60, help="of the collected data set")
-    parser.add_argument("--steps", type=int, default=60, help="of training")
+    parser.add_argument("--steps", type=int, default=120, help="of training")
     a = parser.parse_args()
     rng = random.Random(a.seed)
     with tempfile.TemporaryDirectory() as name:
@@ -122,7 +134,7 @@ def main() -> None:
         )
         data = root / "data" / "whole"
         tokenizer = root / "tok" / "run"
-        run(["train", "tokenizer", "--recipe", "debug", "--data", str(data), "--out", str(tokenizer)])
+        finish(start(["train", "tokenizer", "--recipe", "debug", "--data", str(data), "--out", str(tokenizer)]))
 
         def train(out: Path) -> list[str]:
             return [
@@ -130,7 +142,7 @@ def main() -> None:
                 "--from", str(tokenizer / "model.safetensors"), "--steps", str(a.steps),
             ]  # fmt: skip
 
-        same &= killed_and_resumed("train", train, checkpoint_digest, checkpoint_step, root / "train", a.kills, rng)
+        same &= killed_and_resumed("train", train, checkpoint_digest, logged_step, root / "train", a.kills, rng)
     sys.exit(0 if same else 1)
 
 

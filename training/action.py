@@ -51,10 +51,13 @@ class ActionRecipe:
         batch: Clips per step and rank.
         one_step: Share of frames trained at time 1; the others draw logit-normal times with `shift`.
         replay: Share of a batch that comes from the pool of own frames; pool: its clips per rank; pool_age: the most
-            steps they drift.
+            steps they drift. A rollout is given up when the squared error round moved objects exceeds `astray` (an
+            object that is missing has about 2): from there the truth would only teach to wipe out what is misplaced.
         prev_noise: Largest deviation of the noise added to the previous frame of true-predecessor clips.
         tokenizer_steps: Steps that the tokenizer is tuned on the data first (pictures unlike those it knows).
         moving, changed: Extra loss weight where the picture moves now, or differs from the anchor.
+        objects: The same round known objects that move or are no longer where the anchor shows them: they are small,
+            and what a rollout is judged by.
         contact: Chance weight of clips in which a known object moves, relative to 1 for others.
     """
 
@@ -70,9 +73,11 @@ class ActionRecipe:
     replay: float = 0.0
     pool: int = 256
     pool_age: int = 24
+    astray: float = 0.6
     prev_noise: float = 0.1
     moving: float = 4.0
-    changed: float = 2.0
+    changed: float = 4.0
+    objects: float = 16.0
     contact: float = 3.0
     init_net: bool = False
     tokenizer_steps: int = 0
@@ -208,7 +213,7 @@ class ActionTask:
         t, offsets = self.recipe.clip, self.data.offsets
         firsts = [np.arange(a, b - t + 1) for a, b in pairwise(offsets) if b - a >= t]
         starts = np.concatenate(firsts) if firsts else np.zeros(0, np.int64)
-        moved = np.concatenate(([0.0], np.cumsum(np.minimum(self.data.moved, 4.0) > 0.3)))
+        moved = np.concatenate(([0], np.cumsum(self.data.moved() > 0.3)))
         contact = moved[starts + t - 1] - moved[starts] > 0
         chance = np.where(contact, self.recipe.contact, 1.0)
         return starts, np.cumsum(chance) / chance.sum()
@@ -243,6 +248,18 @@ class ActionTask:
         index = (first - anchor)[:, None] + np.arange(t)
         poses = dead_reckoning(actions)[np.arange(len(first))[:, None], index.clip(min=0)]
         return np.where(index[..., None] >= 0, poses, 0.0)
+
+    def _moved_objects(self, first: np.ndarray, anchor: np.ndarray) -> Tensor:
+        """[B, 1, T, h, w], 1 at the true place of visible objects that move or have moved since the anchor, 0 away."""
+        t, (_, h, w) = self.recipe.clip, self.recipe.world.latent_shape
+        index = first[:, None] + np.arange(t)
+        now, before, begun = (self.data.objects[i][..., :2] for i in (index, np.maximum(index - 1, 0), anchor[:, None]))
+        moved = (np.linalg.norm(now - begun, axis=-1) > 2) | (np.linalg.norm(now - before, axis=-1) > 0.3)
+        place = torch.from_numpy(np.where(moved[..., None], now, np.inf)) * (w / self.recipe.world.frame_size[1]) - 0.5
+        x, y = torch.arange(w, dtype=torch.float32), torch.arange(h, dtype=torch.float32)
+        near_x = torch.exp(-((x - place[..., :1]) ** 2) / 2)  # [B, T, K, w]
+        near_y = torch.exp(-((y - place[..., 1:]) ** 2) / 2)
+        return torch.einsum("btkh,btkw->bthw", near_y, near_x)[:, None].to(self.device)
 
     def loss(self, step: int, generator: torch.Generator, rank: int) -> tuple[Tensor, dict[str, float]]:
         r, t = self.recipe, self.recipe.clip
@@ -294,37 +311,40 @@ class ActionTask:
             rope=self.rope,
         )
         predicted = g * clean + (1 - g) * (previous + output.float())
-        if r.replay:
-            self._keep(first, anchor, row, given_count, predicted)
-
         moving = (z[:, :, 1:] - z[:, :, :-1]).square().mean(dim=1, keepdim=True).sqrt()
         moving = torch.cat((torch.zeros_like(moving[:, :, :1]), moving), dim=2)
         changed = (z - shown).square().mean(dim=1, keepdim=True).sqrt()
         weight = 1 + r.moving * (moving / 0.5).clamp(max=1) + r.changed * (changed / 0.5).clamp(max=1)
-        weight = weight * (1 - g)
+        objects = self._moved_objects(first, anchor) * (1 - g)
+        weight = weight * (1 - g) + r.objects * objects
         error = predicted - z
         loss = (weight * ((error.square() + 0.01).sqrt() - 0.1)).sum() / (weight.sum() * z.shape[1])
         metrics = {}
         with torch.no_grad():
-            squared = error.square().mean(dim=(1, 3, 4)).cpu()
+            squared = error.square().mean(dim=1, keepdim=True)
+            astray = ((squared * objects).sum(dim=(1, 2, 3, 4)) / objects.sum(dim=(1, 2, 3, 4)).clamp(min=1)).cpu()
+            squared = squared.mean(dim=(1, 3, 4)).cpu()
         for name, rows in (("mse1", ~own), ("mse1_own", own)):
             one = ((time == 1) & ~given).cpu() & rows[:, None]
             if one.any():
                 metrics[name] = float(squared[one].mean())
+        for name, rows in (("objects", ~own), ("objects_own", own)):
+            if (seen := rows & (astray > 0)).any():
+                metrics[name] = float(astray[seen].mean())
+        if r.replay:
+            self._keep(first, anchor, row, (given_count == 1) & (astray < r.astray), predicted)
         return loss, metrics
 
     @torch.no_grad()
-    def _keep(
-        self, first: np.ndarray, anchor: np.ndarray, row: np.ndarray, given_count: Tensor, frames: Tensor
-    ) -> None:
-        """Put the predictions into the pool, one frame on, where the episode has another frame."""
+    def _keep(self, first: np.ndarray, anchor: np.ndarray, row: np.ndarray, usable: Tensor, frames: Tensor) -> None:
+        """Put the predictions of `usable` clips into the pool, one frame on, where the episode has another frame."""
         t = self.recipe.clip
         episode_end = self.data.offsets[np.searchsorted(self.data.offsets, first, side="right")]
         for i in range(len(first)):
             slot = int(row[i])
             age = 1 + (int(self.pool_at[slot, 1]) if slot >= 0 else 0)
             at = int(first[i]) + 1
-            fits = at + t <= int(episode_end[i]) and age <= self.recipe.pool_age and int(given_count[i]) == 1
+            fits = at + t <= int(episode_end[i]) and age <= self.recipe.pool_age and bool(usable[i])
             if slot < 0:
                 free = (self.pool_at[:, 0] < 0).nonzero()
                 if not len(free) or not fits:

@@ -47,7 +47,7 @@ def action_nano_forcing(data: Path, out: Path) -> ActionRecipe:
         base,
         init_net=True,
         one_step=1.0,
-        replay=0.6,
+        replay=0.5,
         prev_noise=0.0,
         loop=replace(base.loop, steps=4000, lr=1.5e-3, decay=0.8, sample_every=500),
     )
