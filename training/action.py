@@ -174,6 +174,36 @@ def _tokenizer_task(recipe: TokenizerRecipe, rank: int) -> TokenizerTask:
     return TokenizerTask(recipe)
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """B clips of T frames.
+
+    Attributes:
+        first, anchor, row: int64 [B], indices of first frames and anchors; the pool's row, or -1.
+        z: True latents [B, C, T, h, w].
+        clean: The same, but what the clip really begins with in place of the first.
+        previous: The frame before each as the network gets to see it (its own, or the true one with noise on it).
+        shown: The anchors [B, C, 1, h, w].
+        noise, time: Of the flow; time [B, T], 0 for given frames.
+        given: bool [B, T].
+        condition: Actions and poses [B, T, A].
+        hide_given: Whether later frames may not look at the first.
+    """
+
+    first: np.ndarray
+    anchor: np.ndarray
+    row: np.ndarray
+    z: Tensor
+    clean: Tensor
+    previous: Tensor
+    shown: Tensor
+    noise: Tensor
+    time: Tensor
+    given: Tensor
+    condition: Tensor
+    hide_given: bool
+
+
 class ActionTask:
     """See the module docstring."""
 
@@ -261,84 +291,99 @@ class ActionTask:
         near_y = torch.exp(-((y - place[..., 1:]) ** 2) / 2)
         return torch.einsum("btkh,btkw->bthw", near_y, near_x)[:, None].to(self.device)
 
-    def loss(self, step: int, generator: torch.Generator, rank: int) -> tuple[Tensor, dict[str, float]]:
+    def _batch(self, generator: torch.Generator) -> _Batch:
         r, t = self.recipe, self.recipe.clip
         first, anchor, row = self._draw(generator)
-        z = (
-            torch.from_numpy(np.stack([self.latents[i : i + t] for i in first])).float().transpose(1, 2)
-        )  # [B, C, T, h, w]
-        actions = torch.from_numpy(np.stack([self.data.actions[i : i + t - 1] for i in first]))
-        b = z.shape[0]
+        z = torch.from_numpy(np.stack([self.latents[i : i + t] for i in first])).float().transpose(1, 2)
+        b, own = len(first), torch.from_numpy(row >= 0)
         # given frames: the first, sometimes more (a simulator may be started with several frames)
         more = (torch.rand(b, generator=generator) < 0.15) & torch.from_numpy((anchor == first) & (row < 0))
         given_count = torch.where(more, torch.randint(1, t - 1, (b,), generator=generator), torch.tensor(1))
-        given = torch.arange(t)[None] < given_count[:, None]
         anchor = anchor + given_count.numpy() - 1
-        shown = torch.from_numpy(np.stack([self.latents[i] for i in anchor])).float()[:, :, None]
-        poses = self._poses(first, anchor)
-        history = z.clone()
-        own = torch.from_numpy(row >= 0)
         noise = torch.randn(z.shape, generator=generator)
         time = logit_normal_times((b, t), r.shift, generator)
         time = torch.where(torch.rand(b, t, generator=generator) < r.one_step, torch.ones(()), time)
         jitter = torch.randn(z.shape, generator=generator) * r.prev_noise
         jitter *= torch.rand(b, 1, 1, 1, 1, generator=generator)
+        seen = z + jitter
+        start = z[:, :, 0].clone()
         if own.any():
-            history[own, :, :-1] = self.pool_latent[row[row >= 0]].float()
-            jitter[own] = 0
-        mask = self.masks[int(torch.rand((), generator=generator) < 0.5)]
-        half = torch.is_autocast_enabled(self.device.type)
-        mask = tuple(strip.to(torch.bfloat16) if half else strip for strip in mask)
-
-        z, noise, time, given, history, jitter, actions, shown = (
-            a.to(self.device) for a in (z, noise, time, given, history, jitter, actions, shown)
+            history = self.pool_latent[row[row >= 0]].float()
+            seen[own, :, :-1], start[own] = history, history[:, :, 0]
+        given = torch.arange(t)[None] < given_count[:, None]
+        actions = np.stack([self.data.actions[i : i + t - 1] for i in first])
+        actions = np.concatenate((np.zeros_like(actions[:, :1]), actions), axis=1)
+        condition = self.world.condition(actions, self._poses(first, anchor))
+        condition[:, 0] = 0
+        return _Batch(
+            first=first,
+            anchor=anchor,
+            row=row,
+            z=z.to(self.device),
+            clean=torch.cat((start[:, :, None], z[:, :, 1:]), dim=2).to(self.device),
+            previous=torch.cat((torch.zeros_like(z[:, :, :1]), seen[:, :, :-1]), dim=2).to(self.device),
+            shown=torch.from_numpy(np.stack([self.latents[i] for i in anchor])).float()[:, :, None].to(self.device),
+            noise=noise.to(self.device),
+            time=(time * ~given).to(self.device),
+            given=given.to(self.device),
+            condition=condition.to(self.device),
+            hide_given=bool(torch.rand((), generator=generator) < 0.5),
         )
-        g = given[:, None, :, None, None].float()
-        clean = torch.cat((history[:, :, :1], z[:, :, 1:]), dim=2)
-        previous = torch.cat((torch.zeros_like(z[:, :, :1]), (history + jitter)[:, :, :-1]), dim=2)
-        extra = torch.cat((previous, shown.expand_as(previous)), dim=1) if r.world.anchor else previous
-        action = torch.cat((torch.zeros_like(actions[:, :1]), actions), dim=1)
-        action = self.world.condition(action, poses) * (torch.arange(t, device=self.device) > 0)[None, :, None]
-        time = time * (~given)
-        w = time[:, None, :, None, None]
+
+    def _predict(self, batch: _Batch) -> Tensor:
+        """Clean frames [B, C, T, h, w]; given ones as they were given."""
+        g = batch.given[:, None, :, None, None].float()
+        w = batch.time[:, None, :, None, None]
+        extra = batch.previous
+        if self.recipe.world.anchor:
+            extra = torch.cat((extra, batch.shown.expand_as(extra)), dim=1)
+        mask = self.masks[batch.hide_given]
+        if torch.is_autocast_enabled(self.device.type):
+            mask = tuple(strip.to(torch.bfloat16) for strip in mask)
         output = self.network(
-            (1 - w) * clean + w * noise,
-            time,
-            condition_mask=g.expand(-1, 1, -1, *z.shape[3:]),
+            (1 - w) * batch.clean + w * batch.noise,
+            batch.time,
+            condition_mask=g.expand(-1, 1, -1, *batch.z.shape[3:]),
             extra=extra,
-            action=action,
+            action=batch.condition,
             attention_mask=mask,
             rope=self.rope,
         )
-        predicted = g * clean + (1 - g) * (previous + output.float())
-        moving = (z[:, :, 1:] - z[:, :, :-1]).square().mean(dim=1, keepdim=True).sqrt()
-        moving = torch.cat((torch.zeros_like(moving[:, :, :1]), moving), dim=2)
-        changed = (z - shown).square().mean(dim=1, keepdim=True).sqrt()
+        return g * batch.clean + (1 - g) * (batch.previous + output.float())
+
+    def loss(self, step: int, generator: torch.Generator, rank: int) -> tuple[Tensor, dict[str, float]]:
+        r, batch = self.recipe, self._batch(generator)
+        predicted = self._predict(batch)
+        z, open_ = batch.z, (~batch.given)[:, None, :, None, None].float()
+        moving = torch.zeros_like(z[:, :1])
+        moving[:, :, 1:] = (z[:, :, 1:] - z[:, :, :-1]).square().mean(dim=1, keepdim=True).sqrt()
+        changed = (z - batch.shown).square().mean(dim=1, keepdim=True).sqrt()
+        objects = self._moved_objects(batch.first, batch.anchor) * open_
         weight = 1 + r.moving * (moving / 0.5).clamp(max=1) + r.changed * (changed / 0.5).clamp(max=1)
-        objects = self._moved_objects(first, anchor) * (1 - g)
-        weight = weight * (1 - g) + r.objects * objects
+        weight = weight * open_ + r.objects * objects
         error = predicted - z
         loss = (weight * ((error.square() + 0.01).sqrt() - 0.1)).sum() / (weight.sum() * z.shape[1])
-        metrics = {}
         with torch.no_grad():
             squared = error.square().mean(dim=1, keepdim=True)
-            astray = ((squared * objects).sum(dim=(1, 2, 3, 4)) / objects.sum(dim=(1, 2, 3, 4)).clamp(min=1)).cpu()
-            squared = squared.mean(dim=(1, 3, 4)).cpu()
-        for name, rows in (("mse1", ~own), ("mse1_own", own)):
-            one = ((time == 1) & ~given).cpu() & rows[:, None]
-            if one.any():
-                metrics[name] = float(squared[one].mean())
-        for name, rows in (("objects", ~own), ("objects_own", own)):
-            if (seen := rows & (astray > 0)).any():
-                metrics[name] = float(astray[seen].mean())
+            astray = (squared * objects).sum(dim=(1, 2, 3, 4)) / objects.sum(dim=(1, 2, 3, 4)).clamp(min=1)
+        astray, squared = astray.cpu(), squared.mean(dim=(1, 3, 4)).cpu()
+        one_step = ((batch.time == 1) & ~batch.given).cpu()
+        metrics = {}
+        for name, rows in (("", torch.from_numpy(batch.row < 0)), ("_own", torch.from_numpy(batch.row >= 0))):
+            for metric, values in (
+                ("mse1", squared[one_step & rows[:, None]]),
+                ("objects", astray[rows & (astray > 0)]),
+            ):
+                if len(values):
+                    metrics[metric + name] = float(values.mean())
         if r.replay:
-            self._keep(first, anchor, row, (given_count == 1) & (astray < r.astray), predicted)
+            self._keep(batch, (batch.given.sum(dim=1).cpu() == 1) & (astray < r.astray), predicted)
         return loss, metrics
 
     @torch.no_grad()
-    def _keep(self, first: np.ndarray, anchor: np.ndarray, row: np.ndarray, usable: Tensor, frames: Tensor) -> None:
+    def _keep(self, batch: _Batch, usable: Tensor, frames: Tensor) -> None:
         """Put the predictions of `usable` clips into the pool, one frame on, where the episode has another frame."""
-        t = self.recipe.clip
+        t, first, row = self.recipe.clip, batch.first, batch.row
         episode_end = self.data.offsets[np.searchsorted(self.data.offsets, first, side="right")]
         for i in range(len(first)):
             slot = int(row[i])
@@ -352,7 +397,7 @@ class ActionTask:
                 slot = int(free[0])
             if fits:
                 self.pool_latent[slot] = frames[i, :, 1:].half().cpu()
-                self.pool_at[slot] = torch.tensor([at, age, int(anchor[i])])
+                self.pool_at[slot] = torch.tensor([at, age, int(batch.anchor[i])])
             else:
                 self.pool_at[slot, 0] = -1
 
