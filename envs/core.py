@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wfm_sim.actions import UNITS, Workspace, apply_action
+from wfm_sim.actions import UNITS, Workspace, apply_action, executed_action
 from wfm_sim.world_model import WorldModel
 
 
@@ -176,7 +176,8 @@ def advance(world: World, episodes: Episodes, actions: NDArray[np.float32]) -> t
         if now.ended.all():  # nothing left to imagine
             history += [(now, np.zeros(len(now)))] * (n - first)
             break
-        state, frames = world.model.step(now.state, actions[:, first : first + per_call])
+        conditions = _executed(world, now.poses, actions[:, first : first + per_call])
+        state, frames = world.model.step(now.state, conditions)
         now = replace(now, state=state)
         for inner in range(per_call):
             taken += ~now.ended
@@ -190,6 +191,18 @@ def advance(world: World, episodes: Episodes, actions: NDArray[np.float32]) -> t
         truncated=np.stack([e.truncated for e, _ in history], axis=1),
         taken=taken,
     )
+
+
+def _executed(world: World, poses: NDArray[np.float64], actions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the model is driven with: actions [B, n, A] as the workspace lets them pass."""
+    workspace = world.rules.workspace
+    if not world.has_pose or workspace is None:
+        return actions
+    out = np.empty_like(actions)
+    for k in range(actions.shape[1]):
+        out[:, k] = executed_action(poses, actions[:, k], workspace)
+        poses = apply_action(poses, actions[:, k], workspace)
+    return out
 
 
 def _count(

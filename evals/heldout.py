@@ -34,7 +34,8 @@ class HeldOut:
         task, target_colour, instruction: What was asked.
         colours: Colour names of the K blocks.
         frames: uint8 [T + 1, H, W, 3].
-        actions: float32 [T, 7], canonical; actions[t] leads from frame t to t + 1.
+        actions: float32 [T, 7], canonical, as executed (clipped to the workspace); actions[t] leads from frame t to
+            t + 1.
         poses: float32 [T + 1, 7], the gripper.
         objects: float32 [T + 1, K, 3]: x, y of the centroid of the visible part (px), and its area (px); 0 = hidden.
         success: bool [T + 1], the physics state's verdict at each frame.

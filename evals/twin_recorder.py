@@ -55,6 +55,7 @@ class TwinRecorder:
             taken.append(actor.act(batch_of_one(observation))[0])
             observation, _, _, _, info = env.step(taken[-1])
             seen.append((observation, info, env.object_views()))
+        poses = np.stack([o["agent_pos"] for o, _, _ in seen]).astype(np.float32)
         return HeldOut(
             seed=seed,
             policy=policy,
@@ -63,8 +64,8 @@ class TwinRecorder:
             instruction=info["instruction"],
             colours=tuple(view.colour for view in seen[0][2]),
             frames=np.stack([o["pixels"] for o, _, _ in seen]),
-            actions=np.stack(taken).astype(np.float32),
-            poses=np.stack([o["agent_pos"] for o, _, _ in seen]).astype(np.float32),
+            actions=actions.actions_from_states(poses, np.stack(taken)[:, 6]),
+            poses=poses,
             objects=np.array([[_row(view) for view in views] for _, _, views in seen], dtype=np.float32),
             success=np.array([i["is_success"] for _, i, _ in seen], dtype=bool),
             progress=np.array([i["progress"] for _, i, _ in seen], dtype=np.float32),

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from wfm_sim.data import open_dataset
+from wfm_sim.actions import actions_from_states
+from wfm_sim.data import Episode, EpisodeDataset, open_dataset
 from wfm_sim.data.files import atomic_path
 from wfm_sim.errors import UserError
 
@@ -21,7 +22,7 @@ class Frames:
 
     Attributes:
         frames: uint8 [N, H, W, 3], memory-mapped.
-        actions: float32 [N, 7] canonical; row i leads from frame i to frame i + 1, the last of an episode is zeros.
+        actions: float32 [N, 7] canonical, as executed; row i leads from frame i to frame i + 1, an episode's last is 0.
         offsets: int64 [E + 1], where each episode begins.
         objects: float32 [N, K, 3], centre x, y and visible area (pixels) of known objects; NaN, NaN, 0 where hidden.
         folder: Where they are kept, and what is derived from them.
@@ -72,11 +73,11 @@ def load_frames(
     return Frames(frames, actions, offsets, objects, folder)
 
 
-def _read(dataset: object, wanted: list[int], size: tuple[int, int]) -> list[NDArray[np.generic]]:
+def _read(dataset: EpisodeDataset, wanted: list[int], size: tuple[int, int]) -> list[NDArray[np.generic]]:
     """Frames, actions, offsets and objects, as `Frames` has them."""
     frames, actions, objects, lengths = [], [], [], []
     for i in track(wanted, description="reading episodes", transient=True):
-        episode = dataset[i]  # type: ignore[index]
+        episode = dataset[i]
         if len(episode.frames) < 2:
             raise UserError(f"episode {episode.id}: one frame is no transition")
         f = episode.frames
@@ -84,7 +85,7 @@ def _read(dataset: object, wanted: list[int], size: tuple[int, int]) -> list[NDA
         if f.shape[1:3] != size:
             f = np.stack([cv2.resize(x, size[::-1], interpolation=cv2.INTER_AREA) for x in f])
         frames.append(f)
-        actions.append(np.concatenate((episode.actions, np.zeros((1, 7), np.float32))))
+        actions.append(np.concatenate((_executed(episode), np.zeros((1, 7), np.float32))))
         objects.append(_objects(episode.extras.get("objects"), len(f), scale))
         lengths.append(len(f))
     known = max(o.shape[1] for o in objects)
@@ -92,6 +93,12 @@ def _read(dataset: object, wanted: list[int], size: tuple[int, int]) -> list[NDA
     padded = [np.concatenate((o, np.tile(hidden, (len(o), known - o.shape[1], 1))), axis=1) for o in objects]
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
     return [np.concatenate(frames), np.concatenate(actions).astype(np.float32), offsets, np.concatenate(padded)]
+
+
+def _executed(episode: Episode) -> NDArray[np.float32]:
+    """The actions; of our own episodes, which record the commanded poses, as executed (clipped to the workspace)."""
+    poses = episode.extras.get("agent_pos")
+    return episode.actions if poses is None else actions_from_states(poses, episode.actions[:, 6])
 
 
 def _objects(recorded: object, length: int, scale: NDArray[np.float32]) -> NDArray[np.float32]:

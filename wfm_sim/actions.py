@@ -60,6 +60,29 @@ def apply_action(pose: ArrayLike, action: ArrayLike, workspace: Workspace | None
     return moved.reshape(pose.shape)
 
 
+def executed_action(pose: ArrayLike, action: ArrayLike, workspace: Workspace) -> NDArray[np.float32]:
+    """The canonical action that leads where `action` leads once the commanded pose has been clipped to `workspace`.
+
+    World models are trained and driven with executed actions: at the edge of the workspace a command that changes
+    nothing must not be taken for a movement.
+
+    Args:
+        pose: [..., 7], where it starts.
+        action: [..., 7], canonical.
+        workspace: The bounds.
+
+    Returns:
+        float32 [..., 7]; `action` itself, to the bit, in rows where nothing is clipped.
+    """
+    pose, action = np.asarray(pose, dtype=np.float64), np.asarray(action)
+    free, held = apply_action(pose, action), apply_action(pose, action, workspace)
+    here, there = pose.reshape(-1, 7), held.reshape(-1, 7)
+    translation, rotation = _base_to_gripper(there[:, :3] - here[:, :3], there[:, 3:6] - here[:, 3:6], here)
+    instead = np.concatenate([translation, rotation, there[:, 6:]], axis=-1).reshape(action.shape)
+    clipped = (np.abs(free - held) > 1e-9).any(axis=-1, keepdims=True)
+    return np.where(clipped, instead, action).astype(np.float32)
+
+
 def dead_reckoning(actions: ArrayLike) -> NDArray[np.float64]:
     """Gripper poses commanded by successive canonical actions, seen from the gripper frame they began in.
 

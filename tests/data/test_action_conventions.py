@@ -9,10 +9,12 @@ from wfm_sim.actions import (
     RLDS_BRIDGE,
     WORLDGYM,
     ActionConvention,
+    Workspace,
     actions_from_states,
     apply_action,
     convert,
     dead_reckoning,
+    executed_action,
 )
 from wfm_sim.errors import UserError
 
@@ -122,3 +124,17 @@ def test_dead_reckoning_is_the_way_between_the_poses(rng: np.random.Generator) -
     for k in range(6):
         step_by_step = apply_action(step_by_step, actions[:, k])
         assert np.allclose(apply_action(pose, reckoned[:, k + 1]), step_by_step, atol=1e-9)
+
+
+def test_executed_actions_lead_where_the_clipped_command_leads(rng: np.random.Generator) -> None:
+    workspace = Workspace(low=(0.2, -0.1, 0.0, -0.5, -0.5, -3.0), high=(0.4, 0.1, 0.2, 0.5, 0.5, 3.0))
+    pose = random_states(rng, 200)
+    action = rng.uniform([-0.05] * 3 + [-0.25] * 3 + [0.0], [0.05] * 3 + [0.25] * 3 + [1.0], (200, 7)).astype(
+        np.float32
+    )
+    executed = executed_action(pose, action, workspace)
+    held = apply_action(pose, action, workspace)
+    assert np.allclose(apply_action(pose, executed), held, atol=1e-6)
+    free = np.isclose(held, apply_action(pose, action)).all(axis=1)
+    assert 0 < free.sum() < 200 and np.array_equal(executed[free], action[free])
+    assert np.abs(executed[~free] - action[~free]).max() > 1e-3

@@ -114,7 +114,7 @@ class CausalState:
             self.cache.rows(rows),
             self.latent[rows].clone(),
             self.anchor[rows].clone(),
-            self.pose[rows].copy(),
+            self.pose[rows if isinstance(rows, slice) else rows.numpy()].copy(),
             self.seeds[rows].clone(),
             self.clock[rows].clone(),
         )
