@@ -20,7 +20,7 @@ def test_ship(tmp_path: Path) -> None:
     summary = {"episodes": 4, "horizon": 24, "headline": {"lost": {"model": {"value": 0.5}, "repeat": {"value": 0.1}}}}
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     path = ship(tmp_path / "m.safetensors", "mine", tmp_path / "summary.json", "by a test", tmp_path / "w", (1.0, 0.5))
-    shipped = load(path)
+    shipped = load(path, dtype=torch.float32)
     assert shipped.spec.name == "mine" and shipped.cfg.times == (1.0, 0.5)
     assert shipped.metadata["training"] == {"recipe": "debug"} and shipped.metadata["history"] == "by a test"
     assert shipped.metadata["quality"] == {"episodes": 4, "step": 24, "lost": {"value": 0.5}}
