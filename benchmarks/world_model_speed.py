@@ -78,8 +78,8 @@ RUN = 16  # consecutive steps that are timed together
 def late_step_cost(bench: Bench, late: int, repeats: int) -> tuple[float, float, float]:
     """Median ms of a step from step 10 on and from step `late` on, and the median of their ratios, measured in turn.
 
-    Each is the mean of RUN consecutive steps: a model may do a little more in some steps (begin its cache anew, move
-    its window), at any age, and a single step would catch that or miss it.
+    Each is the mean of RUN consecutive steps: a model may do a little more in some steps (move its
+    window), at any age, and a single step would catch that or miss it.
     """
     state = bench.start(1)
     states: dict[int, Any] = {}

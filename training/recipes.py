@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wfm_sim.errors import unknown
 from wfm_sim.models.presets import nano_dit, nano_tabletop, nano_tokenizer
-from wfm_sim.training.action import ActionRecipe
+from wfm_sim.training.action_recipe import ActionRecipe
 from wfm_sim.training.loop import LoopConfig
 from wfm_sim.training.tokenizer import TokenizerRecipe
 

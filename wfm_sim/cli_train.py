@@ -85,7 +85,8 @@ def action(
     """Train the action-conditioned simulator, or post-train one on other data."""
     from functools import partial
 
-    from wfm_sim.training.action import ActionTask, prepare
+    from wfm_sim.training.action import ActionTask
+    from wfm_sim.training.action_recipe import prepare
     from wfm_sim.training.loop import launch
     from wfm_sim.training.recipes import action_recipe
 

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from wfm_sim.actions import apply_action
 from wfm_sim.data.bridge import write_episode
 from wfm_sim.data.episode import Episode
-from wfm_sim.training.action import ActionTask, prepare
+from wfm_sim.training.action import ActionTask
+from wfm_sim.training.action_recipe import prepare
 from wfm_sim.training.loop import LoopConfig, generator_for
 from wfm_sim.training.recipes import action_debug
 
