@@ -176,12 +176,12 @@ def advance(world: World, episodes: Episodes, actions: NDArray[np.float32]) -> t
         if now.ended.all():  # nothing left to imagine
             history += [(now, np.zeros(len(now)))] * (n - first)
             break
-        conditions = _executed(world, now.poses, actions[:, first : first + per_call])
+        conditions, poses = _executed(world, now.poses, actions[:, first : first + per_call])
         state, frames = world.model.step(now.state, conditions)
         now = replace(now, state=state)
         for inner in range(per_call):
             taken += ~now.ended
-            now, rewards = _count(world, now, frames[:, inner], actions[:, first + inner])
+            now, rewards = _count(world, now, frames[:, inner], poses[:, inner])
             history.append((now, rewards))
     return now, Steps(
         frames=np.stack([e.frames for e, _ in history], axis=1),
@@ -193,20 +193,25 @@ def advance(world: World, episodes: Episodes, actions: NDArray[np.float32]) -> t
     )
 
 
-def _executed(world: World, poses: NDArray[np.float64], actions: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What the model is driven with: actions [B, n, A] as the workspace lets them pass."""
-    workspace = world.rules.workspace
-    if not world.has_pose or workspace is None:
-        return actions
-    out = np.empty_like(actions)
+def _executed(
+    world: World, pose: NDArray[np.float64], actions: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """What the model is driven with, actions [B, n, A] as the workspace lets them pass, and the poses [B, n, 7] they
+    lead to; poses stay as they are where conditions are no robot actions."""
+    if not world.has_pose:
+        return actions, np.repeat(pose[:, None], actions.shape[1], axis=1)
+    executed, poses = np.empty_like(actions), np.empty((*actions.shape[:2], pose.shape[1]))
     for k in range(actions.shape[1]):
-        out[:, k] = executed_action(poses, actions[:, k], workspace)
-        poses = apply_action(poses, actions[:, k], workspace)
-    return out
+        if world.rules.workspace is None:
+            executed[:, k], pose = actions[:, k], apply_action(pose, actions[:, k])
+        else:
+            executed[:, k], pose = executed_action(pose, actions[:, k], world.rules.workspace)
+        poses[:, k] = pose
+    return executed, poses
 
 
 def _count(
-    world: World, before: Episodes, frames: NDArray[np.uint8], actions: NDArray[np.float32]
+    world: World, before: Episodes, frames: NDArray[np.uint8], poses: NDArray[np.float64]
 ) -> tuple[Episodes, NDArray[np.float64]]:
     """One inner step's book-keeping: pose, judgement, reward and end, with ended rows left as they were."""
     rules = world.rules
@@ -218,7 +223,7 @@ def _count(
     after = replace(
         before,
         frames=frames,
-        poses=apply_action(before.poses, actions, rules.workspace) if world.has_pose else before.poses,
+        poses=poses,
         steps=steps,
         hits=hits,
         success=success,

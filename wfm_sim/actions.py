@@ -55,12 +55,13 @@ def apply_action(pose: ArrayLike, action: ArrayLike, workspace: Workspace | None
     moved[:, :3] = flat_pose[:, :3] + rotation.apply(flat_action[:, :3])
     moved[:, 3:6] = (rotation * Rotation.from_euler("xyz", flat_action[:, 3:6])).as_euler("xyz")
     moved[:, 6] = flat_action[:, 6]
-    if workspace is not None:
-        moved[:, :6] = np.clip(moved[:, :6], workspace.low, workspace.high)
-    return moved.reshape(pose.shape)
+    moved = moved.reshape(pose.shape)
+    return moved if workspace is None else _clip(moved, workspace)
 
 
-def executed_action(pose: ArrayLike, action: ArrayLike, workspace: Workspace) -> NDArray[np.float32]:
+def executed_action(
+    pose: ArrayLike, action: ArrayLike, workspace: Workspace
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """The canonical action that leads where `action` leads once the commanded pose has been clipped to `workspace`.
 
     World models are trained and driven with executed actions: at the edge of the workspace a command that changes
@@ -72,15 +73,21 @@ def executed_action(pose: ArrayLike, action: ArrayLike, workspace: Workspace) ->
         workspace: The bounds.
 
     Returns:
-        float32 [..., 7]; `action` itself, to the bit, in rows where nothing is clipped.
+        float32 [..., 7], `action` itself, to the bit, in rows where nothing is clipped; and the pose it leads to,
+        float64 [..., 7].
     """
     pose, action = np.asarray(pose, dtype=np.float64), np.asarray(action)
-    free, held = apply_action(pose, action), apply_action(pose, action, workspace)
+    free = apply_action(pose, action)
+    held = _clip(free, workspace)
     here, there = pose.reshape(-1, 7), held.reshape(-1, 7)
     translation, rotation = _base_to_gripper(there[:, :3] - here[:, :3], there[:, 3:6] - here[:, 3:6], here)
     instead = np.concatenate([translation, rotation, there[:, 6:]], axis=-1).reshape(action.shape)
     clipped = (np.abs(free - held) > 1e-9).any(axis=-1, keepdims=True)
-    return np.where(clipped, instead, action).astype(np.float32)
+    return np.where(clipped, instead, action).astype(np.float32), held
+
+
+def _clip(pose: NDArray[np.float64], workspace: Workspace) -> NDArray[np.float64]:
+    return np.concatenate((np.clip(pose[..., :6], workspace.low, workspace.high), pose[..., 6:]), axis=-1)
 
 
 def dead_reckoning(actions: ArrayLike) -> NDArray[np.float64]:

@@ -132,8 +132,9 @@ def test_executed_actions_lead_where_the_clipped_command_leads(rng: np.random.Ge
     action = rng.uniform([-0.05] * 3 + [-0.25] * 3 + [0.0], [0.05] * 3 + [0.25] * 3 + [1.0], (200, 7)).astype(
         np.float32
     )
-    executed = executed_action(pose, action, workspace)
+    executed, leads_to = executed_action(pose, action, workspace)
     held = apply_action(pose, action, workspace)
+    assert np.array_equal(leads_to, held)
     assert np.allclose(apply_action(pose, executed), held, atol=1e-6)
     free = np.isclose(held, apply_action(pose, action)).all(axis=1)
     assert 0 < free.sum() < 200 and np.array_equal(executed[free], action[free])
