@@ -1,8 +1,10 @@
-"""A rolling window of attention keys and values over past latent frames.
+"""A rolling window of attention keys and values over past frames, shared by all causal networks.
 
-States of a world model must be immutable, cheap to keep and cheap to extend. So a cache is a *view* (start, end) of an
-append-only buffer: extending the newest view writes in place, extending an older one (a fork) copies first. When the
-buffer is full, the window moves to a fresh one; with twice the window as capacity that costs O(1) per step.
+A frame is a latent frame of the causal DiT (many tokens) or one token of the autoregressive transformer. States of a
+world model must be immutable, cheap to keep and cheap to extend. So a cache is a *view* (start, end) of an append-only
+buffer: extending the newest view writes in place, extending an older one (a fork) copies first. When the buffer is
+full, the window moves to a fresh one; with twice the window as capacity that costs O(1) per step. A cache whose window
+is the whole sequence never moves, so it needs no more capacity than that.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from wfm_sim.errors import UserError
 
 
 @dataclass
@@ -36,6 +40,8 @@ class KVCache:
         start, end: The visible slots of the buffer.
         lengths: int64 [B], how many of them are valid per row (rows that began later have fewer), newest last.
         position: int64 [B], index of the next frame of each row since its start (for rotary embedding).
+        new: How many of the newest frames were added together (prefill); they see each other causally.
+        ragged: Whether rows may differ in `lengths` (where they cannot, no mask is looked for).
     """
 
     window: int
@@ -45,7 +51,10 @@ class KVCache:
     end: int
     lengths: Tensor
     position: Tensor
+    new: int = 1
+    ragged: bool = False
     _mask: Tensor | None = field(default=None, repr=False)
+    _mask_known: bool = field(default=False, repr=False)
 
     @classmethod
     def empty(
@@ -59,8 +68,11 @@ class KVCache:
         tokens: int,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        capacity: int | None = None,
     ) -> KVCache:
-        data = torch.empty(layers, 2, batch, heads, 2 * (window + 1) * tokens, head_dim, device=device, dtype=dtype)
+        """Nothing seen yet. `capacity` is the number of slots, by default twice what a rolling window needs."""
+        slots = 2 * (window + 1) if capacity is None else capacity
+        data = torch.empty(layers, 2, batch, heads, slots * tokens, head_dim, device=device, dtype=dtype)
         zeros = torch.zeros(batch, dtype=torch.int64, device=device)
         return cls(window, tokens, _Buffer(data, 0), 0, 0, zeros, zeros.clone())
 
@@ -68,35 +80,71 @@ class KVCache:
     def slots(self) -> int:
         return self.buffer.data.shape[4] // self.tokens
 
-    def extended(self) -> KVCache:
-        """A cache with one more slot, which the next network pass writes (`write`); this one stays as it is."""
+    @property
+    def from_nothing(self) -> bool:
+        """Whether the newest frames are all there is, so that plain causal attention needs no mask."""
+        return self.end - self.start == self.new
+
+    def extended(self, frames: int = 1) -> KVCache:
+        """A cache with more slots, which the next network pass writes (`write`); this one stays as it is.
+
+        Raises:
+            UserError: more than one frame at once where some would fall out of the window, or no room for them.
+        """
         start = max(self.start, self.end - self.window)
+        kept = self.end - start
+        if frames > 1 and kept + frames > self.window + 1:
+            raise UserError(f"KV cache: {frames} frames at once after {kept} do not fit a window of {self.window}")
         buffer, end = self.buffer, self.end
-        if buffer.filled != end or end == self.slots:  # an older view (fork), or a full buffer: move the window
+        if buffer.filled != end or end + frames > self.slots:  # an older view (fork), or a full buffer: move the window
+            if kept + frames > self.slots:
+                raise UserError(f"KV cache: full, {frames} more after {kept} exceed its capacity of {self.slots}")
             data = torch.empty_like(buffer.data)
-            kept = end - start
             data[..., : kept * self.tokens, :] = buffer.data[..., start * self.tokens : end * self.tokens, :]
             buffer, start, end = _Buffer(data, kept), 0, kept
-        buffer.filled = end + 1
-        lengths = (self.lengths.clamp(max=self.window)) + 1
-        return KVCache(self.window, self.tokens, buffer, start, end + 1, lengths, self.position + 1)
+        buffer.filled = end + frames
+        lengths = self.lengths.clamp(max=self.window) + frames
+        ragged = self.ragged and not (self._mask_known and self._mask is None)  # old enough rows are alike again
+        position = self.position + frames
+        return KVCache(self.window, self.tokens, buffer, start, end + frames, lengths, position, frames, ragged)
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Put the newest frame's keys and values [B, heads, tokens, head_dim]; returns all visible ones."""
-        last = slice((self.end - 1) * self.tokens, self.end * self.tokens)
-        self.buffer.data[layer, 0, :, :, last] = keys
-        self.buffer.data[layer, 1, :, :, last] = values
+        """Put the newest frames' keys and values [B, heads, new * tokens, head_dim]; returns all visible ones."""
+        newest = slice((self.end - self.new) * self.tokens, self.end * self.tokens)
+        self.buffer.data[layer, 0, :, :, newest] = keys
+        self.buffer.data[layer, 1, :, :, newest] = values
         seen = self.buffer.data[layer, :, :, :, self.start * self.tokens : self.end * self.tokens]
         return seen[0], seen[1]
 
     def mask(self) -> Tensor | None:
-        """bool [B, 1, 1, visible tokens], True where attention may look; None when every row sees everything."""
-        visible = self.end - self.start
-        if self._mask is None and bool((self.lengths < visible).any()):
-            frame = torch.arange(visible, device=self.lengths.device)
-            valid = frame[None] >= visible - self.lengths[:, None]
-            self._mask = valid.repeat_interleave(self.tokens, dim=1)[:, None, None]
+        """bool [B or 1, 1, queries or 1, visible tokens], True where attention may look; None when all see all."""
+        if not self._mask_known:
+            self._find_mask()
         return self._mask
+
+    def _find_mask(self) -> None:
+        visible, device = self.end - self.start, self.lengths.device
+        frame = torch.arange(visible, device=device)
+        mask = None
+        if self.ragged and bool((self.lengths < visible).any()):
+            mask = (frame[None] >= visible - self.lengths[:, None])[:, None, None]
+        if self.new > 1:
+            causal = frame[None] <= frame[visible - self.new :, None]
+            causal = causal.repeat_interleave(self.tokens, dim=0)[None, None]
+            mask = causal if mask is None else mask & causal
+        self._mask = None if mask is None else mask.repeat_interleave(self.tokens, dim=-1)
+        self._mask_known = True
+
+    def retracted(self, frames: int) -> KVCache:
+        """This cache without its newest `frames`, whose slots the next extension writes over (speculative decoding).
+
+        Unlike the other methods it gives up something: this view and others of these frames must not be used again.
+        Only the newest view of a buffer can be retracted, and only within what was added last.
+        """
+        assert self.buffer.filled == self.end and 0 <= frames <= self.new
+        self.buffer.filled = end = self.end - frames
+        lengths, position = self.lengths - frames, self.position - frames
+        return KVCache(self.window, self.tokens, self.buffer, self.start, end, lengths, position, ragged=self.ragged)
 
     def _visible(self) -> Tensor:
         """The keys and values that can be seen, as a view of the buffer."""
@@ -111,7 +159,7 @@ class KVCache:
         data[..., : seen.shape[4], :] = seen
         count = self.end - self.start
         lengths, position = self.lengths[index].clone(), self.position[index].clone()
-        return KVCache(self.window, self.tokens, _Buffer(data, count), 0, count, lengths, position)
+        return KVCache(self.window, self.tokens, _Buffer(data, count), 0, count, lengths, position, ragged=self.ragged)
 
     @classmethod
     def cat(cls, caches: Sequence[KVCache]) -> KVCache:
@@ -120,6 +168,7 @@ class KVCache:
         visible = max(c.end - c.start for c in caches)
         shape = list(first.buffer.data.shape)
         shape[2] = sum(c.buffer.data.shape[2] for c in caches)
+        shape[4] = max(c.buffer.data.shape[4] for c in caches)
         data = first.buffer.data.new_empty(shape)
         row = 0
         for c in caches:
@@ -129,4 +178,5 @@ class KVCache:
             part[..., missing : visible * c.tokens, :] = seen
             row += len(c.lengths)
         lengths, position = (torch.cat([getattr(c, name) for c in caches]) for name in ("lengths", "position"))
-        return cls(first.window, first.tokens, _Buffer(data, visible), 0, visible, lengths, position)
+        ragged = any(c.ragged or c.end - c.start != visible for c in caches)
+        return cls(first.window, first.tokens, _Buffer(data, visible), 0, visible, lengths, position, ragged=ragged)
