@@ -48,6 +48,14 @@ def test_safetensors(tmp_path: Path) -> None:
     assert read_metadata(tmp_path / "a.safetensors") == {"format": "pt"}
 
 
+@pytest.mark.parametrize("length", [0x80, 0x180])
+def test_a_safetensors_header_may_begin_like_a_pickle(length: int, tmp_path: Path) -> None:
+    header = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'.ljust(length)
+    body = torch.tensor([1.0, 2.0]).numpy().tobytes()
+    (tmp_path / "a.safetensors").write_bytes(length.to_bytes(8, "little") + header + body)
+    assert read_tensors(tmp_path / "a.safetensors")["a"].tolist() == [1, 2]
+
+
 def shards(folder: Path) -> Path:
     tensors = some_tensors()
     names = list(tensors)

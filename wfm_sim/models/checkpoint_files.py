@@ -52,6 +52,8 @@ def read_index(path: Path) -> dict[str, StoredTensor]:
         return _sharded(path)
     with path.open("rb") as file:
         head = file.read(64)
+    if head[8:9] == b"{":  # before the others: a header of 128 bytes begins like a pickle
+        return _safetensors(path)[0]
     if head[:4] == b"PK\x03\x04":
         return read_archive(path)
     if head[:1] == b"\x80":
