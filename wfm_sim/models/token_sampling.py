@@ -84,10 +84,15 @@ def uniforms(seeds: Sequence[int], start: int, count: int) -> Tensor:
     return torch.from_numpy(np.stack(rows))
 
 
+def greedy(logits: Tensor, allowed: Allowed = None) -> Tensor:
+    """[..., V] logits -> int64 [...], the likeliest allowed token."""
+    return _restricted(logits, allowed).argmax(dim=-1)
+
+
 def draw(logits: Tensor, sampling: Sampling, uniform: Tensor, allowed: Allowed = None) -> Tensor:
     """One token per row. logits: [B, V]; uniform: float64 [B] in [0, 1) (unused at temperature 0). int64 [B]."""
     if sampling.temperature == 0:
-        return _restricted(logits, allowed).argmax(dim=-1)
+        return greedy(logits, allowed)
     total = probabilities(logits, sampling, allowed).double().cumsum(dim=-1)
     return torch.searchsorted(total, uniform[:, None] * total[:, -1:], right=True)[:, 0]
 
