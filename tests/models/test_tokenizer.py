@@ -45,7 +45,7 @@ def test_an_image_tokenizer_runs_a_clip_frame_by_frame() -> None:
         assert model.decode_video(z).shape == clip.shape
 
 
-@pytest.mark.parametrize(("spatial", "temporal", "patch"), [(8, 8, 4), (8, 4, 2), (16, 8, 4), (16, 4, 2)])
+@pytest.mark.parametrize(("spatial", "temporal", "patch"), [(8, 8, 4), (8, 4, 2), (16, 8, 4)])
 def test_shapes_of_every_published_compression(spatial: int, temporal: int, patch: int) -> None:
     cfg = replace(VIDEO, spatial_compression=spatial, temporal_compression=temporal, patch_size=patch)
     model = Tokenizer(cfg).eval()

@@ -46,23 +46,25 @@ def unpatch_image(x: Tensor, patch: int) -> Tensor:
     return x
 
 
-def patch_video(x: Tensor, patch: int) -> Tensor:
+def patch_video(x: Tensor, patch: int, *, first: bool = True) -> Tensor:
     """[B, C, 1 + k * patch, H, W] -> [B, C * patch^3, 1 + k, H / patch, W / patch].
 
-    The first frame is repeated `patch` times, so that it becomes one latent frame of its own (causality).
+    The first frame is repeated `patch` times, so that it becomes one latent frame of its own (causality). With
+    first=False the frames are later ones of a clip: k * patch of them give k.
     Band order (time, height, width): lll, llh, lhl, lhh, hll, hlh, hhl, hhh.
     """
-    x = torch.cat((x[:, :, :1].repeat_interleave(patch, dim=2), x[:, :, 1:]), dim=2)
+    if first:
+        x = torch.cat((x[:, :, :1].repeat_interleave(patch, dim=2), x[:, :, 1:]), dim=2)
     for _ in range(_rounds(patch)):
         bands = [w for t in _split(x, 2) for h in _split(t, 3) for w in _split(h, 4)]
         x = torch.cat(bands, dim=1) / (2 * math.sqrt(2))
     return x
 
 
-def unpatch_video(x: Tensor, patch: int) -> Tensor:
-    """Inverse of `patch_video`; drops the patch - 1 copies of the first frame."""
+def unpatch_video(x: Tensor, patch: int, *, first: bool = True) -> Tensor:
+    """Inverse of `patch_video`; drops the patch - 1 copies of the first frame, if that is among them."""
     for _ in range(_rounds(patch)):
         b = (x * (2 * math.sqrt(2))).chunk(8, dim=1)
         h = [_merge(b[2 * i], b[2 * i + 1], 4) for i in range(4)]
         x = _merge(_merge(h[0], h[1], 3), _merge(h[2], h[3], 3), 2)
-    return x[:, :, patch - 1 :]
+    return x[:, :, patch - 1 :] if first else x
