@@ -114,13 +114,16 @@ class DiT(nn.Module):
         lora = self.t_embedder[1](emb)
         if self.cfg.action_dim and action is not None:
             action = action.to(emb.dtype)
-            parts = [self.action_embedder_B_D(action), self.action_embedder_B_3D(action)]
-            if not self.cfg.action_chunk:
-                parts = [F.pad(a, (0, 0, t - a.shape[1], 0)) for a in parts]
-                if given is not None:
-                    keep = (1 - given)[..., None].to(emb.dtype)
-                    parts = [a * keep for a in parts]
-            emb, lora = emb + parts[0], lora + parts[1]
+            keep = None if self.cfg.action_chunk or given is None else (1 - given)[..., None].to(emb.dtype)
+
+            def embedded(embedder: ActionEmbedder) -> Tensor:
+                x = embedder(action)
+                x = x if self.cfg.action_chunk else F.pad(x, (0, 0, t - x.shape[1], 0))
+                return x if keep is None else x * keep
+
+            lora = lora + embedded(self.action_embedder_B_3D)
+            if not self.cfg.action_adaln_only:
+                emb = emb + embedded(self.action_embedder_B_D)
         return self.t_embedding_norm(emb), lora
 
     def absolute_positions(self, t: int, h: int, w: int, device: Any) -> Tensor | None:
@@ -170,28 +173,20 @@ class DiT(nn.Module):
         context = context.unflatten(1, (views, -1)).flatten(0, 1)
         return [block.cross_attn.keys_values(context) for block in self.blocks]
 
-    def _condition_channels(
-        self, x: Tensor, tokens: Tensor | None, order: Tensor | None, frame_repeat: Tensor | None
-    ) -> list[Tensor]:
-        """Embedded conditions that are concatenated after the padding mask, [B, channels, T, h, w] each."""
-        channels = []
+    def _view_channels(self, order: Tensor, frame_repeat: Tensor | None, x: Tensor) -> Tensor:
+        """[B, view_channels, T, h, w] for the clip x whose views are order, int64 [B, V]."""
         t, h, w = x.shape[2:]
-        if self.cfg.token_vocabulary:
-            if tokens is None:
-                raise UserError("this network decodes discrete tokens, got none (tokens=...)")
-            channels.append(token_channels(self.token_embedder, tokens, (h, w)))
-        if self.cfg.view_channels:
-            assert order is not None
-            repeated = None
-            if self.cfg.frame_repeat:
-                count = order.new_zeros(order.shape) if frame_repeat is None else frame_repeat
-                repeated = self.repeat_frame_embedding(count[..., None].to(x.dtype))
-            channels.append(view_channels(self.view_embeddings, order, (t // order.shape[1], h, w), repeated))
-        return channels
+        repeated = None
+        if self.cfg.frame_repeat:
+            count = order.new_zeros(order.shape) if frame_repeat is None else frame_repeat
+            repeated = self.repeat_frame_embedding(count[..., None].to(self.repeat_frame_embedding.weight.dtype))
+        return view_channels(self.view_embeddings, order, (t // order.shape[1], h, w), repeated)
 
-    def _place(self, shared: Pass, x: Tensor, order: Tensor | None, fps: Tensor | float | None, rope: Rope | None) -> None:
+    def _place(
+        self, shared: Pass, x: Tensor, order: Tensor | None, fps: Tensor | float | None, rope: Rope | None
+    ) -> None:
         """Tell `shared` where tokens are: rotary and absolute positions, and the views, order: int64 [B, V]."""
-        b, _, t, h, w = x.shape
+        t, h, w = x.shape[2:]
         shared.views = views = 1 if order is None else order.shape[1]
         shared.rope = self.rope(t // views, h, w, shared.cache, x.dtype, x.device, fps) if rope is None else rope
         shared.positions = self.absolute_positions(t // views, h, w, x.device)
@@ -201,7 +196,7 @@ class DiT(nn.Module):
             return
         if self.cfg.view_neighbours:
             shared.neighbours = neighbours(order, self.cfg.view_neighbours)
-            per_view = self.adaln_view_proj(F.silu(self.adaln_view_embedder(order)))
+            per_view = self.adaln_view_proj(self.adaln_view_embedder(order))
             shared.view_lora = per_view.repeat_interleave(t // views, dim=1).chunk(3, dim=-1)
         else:
             cos, sin = shared.rope
@@ -256,8 +251,11 @@ class DiT(nn.Module):
             views = torch.arange(self.cfg.num_views, device=x.device)
         order = None if views is None else views.expand(x.shape[0], -1)
         h, w = x.shape[3:]
+        if self.cfg.token_vocabulary:
+            extra = token_channels(self.token_embedder, _needed(tokens, "tokens"), (h, w))
         inputs = given_channels(self.cfg, x, condition_mask, extra, padding_mask)
-        inputs += self._condition_channels(x, tokens, order, frame_repeat)
+        if self.cfg.view_channels:
+            inputs.append(self._view_channels(_needed(order, "views"), frame_repeat, x))
         given = None if condition_mask is None else condition_mask.amax(dim=(1, 3, 4))
         sequence = self.patchify(torch.cat([c.to(x.dtype) for c in inputs], dim=1))
         emb, lora = self.time_embedding(timesteps, sequence.shape[1], action, given)
@@ -267,6 +265,12 @@ class DiT(nn.Module):
         for i, block in enumerate(self.blocks):
             sequence = block(sequence, shared, None if texts is None else texts[i], i)
         return self.unpatchify(self.final_layer(sequence, emb, lora), h, w)
+
+
+def _needed(condition: Tensor | None, name: str) -> Tensor:
+    if condition is None:
+        raise UserError(f"this network cannot run without its condition {name!r}; got None")
+    return condition
 
 
 def block_causal_mask(t: int, tokens: int, window: int | None = None, device: torch.device | str = "cpu") -> Tensor:

@@ -23,9 +23,11 @@ def given_channels(
     channels = [x]
     if cfg.condition_mask:
         channels.append(x.new_zeros(b, 1, t, h, w) if condition_mask is None else condition_mask)
-    if cfg.extra_channels:
-        if extra is None:
-            raise UserError(f"this network takes {cfg.extra_channels} extra condition channels, got none")
+    between = cfg.extra_channels + cfg.token_channels
+    if between:
+        if extra is None or extra.shape[1] != between:
+            got = "none" if extra is None else extra.shape[1]
+            raise UserError(f"this network takes {between} extra condition channels, got {got}")
         channels.append(extra)
     if cfg.padding_mask:
         if padding is None:

@@ -22,6 +22,8 @@ class DiTConfig:
         actions_per_latent: Actions that lead from one latent frame to the next, embedded per latent frame.
         action_chunk: Actions of the whole clip flattened into one embedding for all frames (Predict1: 1, Predict2: 12);
             0 for actions per latent frame.
+        action_adaln_only: The action reaches the AdaLN part alone: Predict1 loses what it adds to the time embedding,
+            though the weights for it are in the file.
         rope_ratio: NTK ratios (t, h, w) of the rotary embedding's base.
         rope_fps: Rotary time positions are scaled by 24 / fps (Predict1).
         absolute_positions: Added at the input of every block: "learnable" and normalised, or "sincos" (Predict1).
@@ -33,7 +35,7 @@ class DiTConfig:
         frame_repeat: That embedding also tells how often a view's first frame is repeated (Predict1 multi-view).
         view_neighbours: Per view, those whose frames it attends to at the same time. Views then see themselves alone in
             self-attention, and the view embedding modulates every sub-block. Empty: self-attention joins all views.
-        token_vocabulary, token_channels: Discrete tokens embedded and concatenated as channels (diffusion decoder).
+        token_vocabulary, token_channels: Discrete tokens, embedded, are the extra channels (diffusion decoder).
     """
 
     in_channels: int = 16
@@ -55,6 +57,7 @@ class DiTConfig:
     action_dim: int = 0
     actions_per_latent: int = 4
     action_chunk: int = 0
+    action_adaln_only: bool = False
     rope_ratio: tuple[float, float, float] = (1.0, 3.0, 3.0)
     rope_fps: bool = False
     absolute_positions: Literal["none", "learnable", "sincos"] = "none"
@@ -90,7 +93,7 @@ class DiTConfig:
     def patch_inputs(self) -> int:
         """Numbers that are projected to a token."""
         masks = self.condition_mask + self.padding_mask
-        conditions = self.extra_channels + self.view_channels + self.token_channels
+        conditions = self.extra_channels + self.token_channels + self.view_channels
         return (self.in_channels + masks + conditions) * self.patch_volume
 
     @property

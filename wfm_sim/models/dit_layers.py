@@ -123,12 +123,12 @@ def modulation(dim: int, lora: int, chunks: int) -> nn.Sequential:
 
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """LayerNorm without affine, then scale and shift per frame. x: [B, T, N, D]; scale, shift: [B, T, D] or [B, 1, D]."""
+    """LayerNorm without affine, then scale and shift. x: [B, T, N, D]; scale, shift: [B, T, D], or T = 1."""
     return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale[:, :, None]) + shift[:, :, None]
 
 
 def residual(x: Tensor, gate: Tensor, change: Tensor) -> Tensor:
-    """x + gate * change. x, change: [B, T, N, D]; gate: [B, T, D] or [B, 1, D]."""
+    """x + gate * change. x, change: [B, T, N, D]; gate: [B, T, D], or T = 1."""
     return x + gate[:, :, None] * change
 
 
@@ -146,7 +146,7 @@ class CrossViewAttention(Attention):
     def of_views(self, x: Tensor, neighbours: Neighbours) -> Tensor:
         """x: [B, V * t, N, D], views one after the other -> the same shape."""
         b, views, m = neighbours.slots.shape
-        n, d = x.shape[2:]
+        n, t = x.shape[2], x.shape[1] // views
         rows = torch.arange(b, device=x.device)[:, None, None]
         k, v = self.keys_values(x.flatten(0, 1))  # [B * V * t, heads, N, d]
 
@@ -155,7 +155,6 @@ class CrossViewAttention(Attention):
             a = a.unflatten(0, (b, views, -1))[rows, neighbours.slots]  # [B, V, M, t, heads, N, d]
             return a.permute(0, 1, 3, 4, 2, 5, 6).flatten(4, 5).flatten(0, 2)
 
-        t = x.shape[1] // views
         mask = neighbours.valid.repeat_interleave(n, dim=2)[:, :, None].expand(-1, -1, t, -1)
         out = self(x.flatten(0, 1), (gather(k), gather(v)), mask=mask.reshape(b * views * t, 1, 1, m * n))
         return out.view(x.shape)
@@ -174,7 +173,7 @@ class Pass:
         positions: [T, N, D] absolute positions added at the input of every block, or None.
         camera: [B, T, N, camera_channels], or None.
         view_lora: Per sub-block (self-attention, cross-attention, MLP) [B, T, 3D] from the view embedding, or None.
-        neighbours: For networks whose views see themselves alone in self-attention and their neighbours apart, else None.
+        neighbours: Where each view's neighbours are, if views see only themselves in self-attention, else None.
     """
 
     emb: Tensor

@@ -22,7 +22,9 @@ Table = list[tuple[str, str]]
 DERIVED = "pos_embedder."
 PREFIXES = ("net.", "model.net.", "module.net.")  # of the network in a file that holds more
 # No weights of the network: training counters, Transformer Engine's state, and what else is in Predict1's files.
-_DROPPED = re.compile(r"accum_.*|(.*\.)?_extra_state|logvar\..*|conditioner\..*|pos_embedder_options\.n_cameras_\d+\..*")
+_DROPPED = re.compile(
+    r"accum_.*|(.*\.)?_extra_state|logvar\..*|conditioner\..*|pos_embedder_options\.n_cameras_\d+\..*"
+)
 
 
 def _attention(theirs: str, ours: str, names: tuple[str, ...]) -> Table:
@@ -36,7 +38,9 @@ def _predict1() -> Table:
         theirs, ours = f"blocks.block#.blocks.{i}", f"blocks.#.{part}"
         table.append((f"{theirs}.adaLN_modulation.", f"blocks.#.adaln_modulation_{part}."))
         names = ("to_q.0", "to_q.1", "to_k.0", "to_k.1", "to_v.0", "to_out.0")
-        table += [(f"{theirs}.block.", f"{ours}.")] if part == "mlp" else _attention(f"{theirs}.block.attn", ours, names)
+        table += (
+            [(f"{theirs}.block.", f"{ours}.")] if part == "mlp" else _attention(f"{theirs}.block.attn", ours, names)
+        )
     return table
 
 

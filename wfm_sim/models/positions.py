@@ -75,7 +75,7 @@ class LearnablePositions(nn.Module):
 
 
 def sincos_positions(dim: int, t: int, h: int, w: int, device: torch.device | str = "cpu") -> Tensor:
-    """float32 [t, h * w, D]: sines, then cosines of frame, row and column; channels shared out as in `RotaryPositions`."""
+    """float32 [t, h * w, D]: sines, then cosines of frame, row and column, channels shared out as `_shares`."""
     parts = []
     for axis, (count, width) in enumerate(zip((t, h, w), _shares(dim), strict=True)):
         freqs = 1e4 ** -(torch.arange(width // 2, device=device, dtype=torch.float64) / (width // 2))

@@ -36,7 +36,6 @@ def dit_config(config: dict[str, Any], **changes: Any) -> DiTConfig:
         timestep_scale=config.get("timestep_scale", 1.0),
         action_dim=config.get("action_dim", 0),
         actions_per_latent=config.get("temporal_compression_ratio", 4),
-        action_chunk=config.get("num_action_per_chunk", 0),
         rope_ratio=tuple(config[f"rope_{axis}_extrapolation_ratio"] for axis in "thw"),
         rope_fps=config.get("rope_enable_fps_modulation", True),
         absolute_positions=absolute if config["extra_per_block_abs_pos_emb"] else "none",
@@ -71,13 +70,14 @@ def _predict1(case: Case) -> list[Comparison]:
         extra_channels=0 if mask is None else mask.shape[1] - 1,
         action_dim=0 if action is None else action.shape[2],
         action_chunk=0 if action is None else action.shape[1],
+        action_adaln_only=True,
         num_views=views,
         view_channels=config["view_condition_dim"] if views else 0,
         frame_repeat=config.get("add_repeat_frame_embedding", False),
         token_vocabulary=0 if tokens is None else config["diffusion_decoder_token_condition_voc_size"],
         token_channels=0 if tokens is None else config["diffusion_decoder_token_condition_dim"],
     )
-    fps, timesteps = given["fps"], given["timesteps"][:, None]
+    fps, timesteps = given.get("fps"), given["timesteps"][:, None]
     out = {
         "y": model(
             x,
@@ -85,7 +85,7 @@ def _predict1(case: Case) -> list[Comparison]:
             context=given["crossattn_emb"],
             condition_mask=None if mask is None else mask[:, :1],
             extra=None if mask is None else mask[:, 1:],
-            padding_mask=given["padding_mask"],
+            padding_mask=given.get("padding_mask"),
             fps=fps,
             action=None if action is None else action.flatten(1)[:, None],
             frame_repeat=given.get("frame_repeat"),
@@ -105,9 +105,9 @@ def _predict1_parts(model: DiT, case: Case) -> Tensors:
     emb, lora = model.time_embedding(given["timesteps"][:, None])
     positions = model.absolute_positions(t, h, w, "cpu")
     assert positions is not None
-    frames = torch.arange(grid[0]) / given["fps"][0] * 24
+    frames = torch.arange(grid[0]) / given["fps"][0] * 24 if "fps" in given else torch.arange(grid[0])
     mask = given.get("condition_video_input_mask")
-    inputs = given_channels(model.cfg, given["x"], mask, None, given["padding_mask"])
+    inputs = given_channels(model.cfg, given["x"], mask, None, given.get("padding_mask"))
     embedded = model.patchify(torch.cat(inputs, dim=1)).unflatten(2, grid[1:])
     places = positions.unflatten(1, grid[1:])[..., None, :]
     return {
@@ -148,13 +148,17 @@ def _predict2(case: Case, **changes: Any) -> list[Comparison]:
         given["timesteps_B_T"],
         context=given["crossattn_emb"],
         condition_mask=given["condition_video_input_mask_B_C_T_H_W"],
-        padding_mask=given["padding_mask"],
-        fps=given["fps"],
+        padding_mask=given.get("padding_mask"),
+        fps=given.get("fps"),
         action=action,
         camera=camera,
         views=None if views is None else views[:, :: case.config["state_t"]],
     )
     return compare(case, out)
+
+
+def _whole_chunk(case: Case) -> list[Comparison]:
+    return _predict2(case, action_chunk=case.given["action"].shape[1])
 
 
 def _views(case: Case) -> list[Comparison]:
@@ -179,7 +183,7 @@ def _causal(case: Case) -> list[Comparison]:
     action = actions_per_latent_frame(given["action"], cfg.actions_per_latent)
     b, _, t, h, w = x.shape
     tokens = h * w // cfg.patch**2
-    fixed = {"context": model.text_keys(given["crossattn_emb"]), "padding_mask": given["padding_mask"]}
+    fixed = {"context": model.text_keys(given["crossattn_emb"]), "padding_mask": given.get("padding_mask")}
 
     def rollout(window: int) -> Tensor:
         cache = KVCache.empty(
@@ -214,7 +218,7 @@ RUNNERS: dict[str, Runner] = {
     "DiffusionDecoderGeneralDIT": _predict1,
     "ActionConditionalVideoExtendGeneralDIT": _predict1,
     "MinimalV1LVGDiT": _predict2,
-    "ActionConditionedMinimalV1LVGDiT": _predict2,
+    "ActionConditionedMinimalV1LVGDiT": _whole_chunk,
     "ActionChunkConditionedMinimalV1LVGDiT": _predict2,
     "CameraMiniTrainDITwithConditionalMask": _predict2,
     "MultiViewDiT": _views,
