@@ -10,7 +10,9 @@ from torch import Tensor
 from tests.models.tiny_transformer import BASE, TEXT, make
 from wfm_sim.errors import UserError
 from wfm_sim.models.autoregressive import CausalTransformer
+from wfm_sim.models.causal_world import frames_to_tensor, tensor_to_frames
 from wfm_sim.models.token_sampling import Sampling
+from wfm_sim.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm_sim.models.video_tokens import TokenLayout, encode_prompt, generate_long_video, generate_video
 
 LEVELS = 16
@@ -20,13 +22,9 @@ SIDE = 4  # pixels per token
 class GreyLevels:
     """Causal, 8 frames to one: the last frame of each group, its blocks' mean brightness in 16 levels."""
 
-    def __init__(self) -> None:
-        self.encoded: list[Tensor] = []
-
-    def encode_indices(self, x: Tensor) -> Tensor:
-        self.encoded.append(x)
+    def tokenize(self, x: Tensor) -> tuple[Tensor, Tensor]:
         blocks = torch.nn.functional.avg_pool3d(x[:, :, ::8], (1, SIDE, SIDE)).mean(dim=1)
-        return ((blocks + 1) / 2 * (LEVELS - 1)).round().long()
+        return ((blocks + 1) / 2 * (LEVELS - 1)).round().int(), blocks
 
     def decode_indices(self, indices: Tensor) -> Tensor:
         level = indices / (LEVELS - 1) * 2 - 1
@@ -119,6 +117,36 @@ def test_a_text_context_reaches_the_tokens() -> None:
         for c in (torch.zeros(2, 3, 10), torch.randn(2, 3, 10) * 5)
     ]
     assert not torch.equal(videos[0], videos[1])
+
+
+def test_with_a_discrete_tokenizer() -> None:
+    """DV8x16x16 in small: what is kept of the prompt are its own tokens, and the frames are the tokenizer's."""
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(
+        TokenizerConfig(
+            temporal_compression=8,
+            spatial_compression=16,
+            patch_size=4,
+            channels=4,
+            channels_mult=(1, 2, 2),
+            num_res_blocks=1,
+            z_channels=4,
+            latent_channels=2,
+            num_groups=1,
+            attn_resolutions=(),
+            resolution=64,
+            fsq_levels=(4, 4),
+        )
+    ).eval()
+    model = make(replace(BASE, vocab=LEVELS))
+    frames = np.random.default_rng(1).integers(0, 256, (1, 9, 32, 64, 3), dtype=np.uint8)
+    made = generate_video(model, tokenizer, frames, sampling=Sampling(), seeds=[3])
+    with torch.no_grad():
+        whole = np.concatenate((frames, frames[:, -1:].repeat(8, 1)), axis=1)  # the published way: padded, then cut
+        expected = tokenizer.tokenize(frames_to_tensor(whole))[0][:, :2]
+        assert torch.equal(made.indices[:, :2], expected.long())
+        assert np.array_equal(made.frames, tensor_to_frames(tokenizer.decode_indices(made.indices)))
+    assert made.frames.shape == (1, 17, 32, 64, 3)
 
 
 def test_bad_input_is_one_sentence() -> None:

@@ -24,14 +24,14 @@ from wfm_sim.models.token_sampling import Sampling, generate_tokens
 
 
 class DiscreteTokenizer(Protocol):
-    """What is asked of a tokenizer: DV8x16x16 for the published models, or any other with an FSQ head."""
+    """What is asked of a tokenizer: a `Tokenizer` with an FSQ head (DV8x16x16 for the published models), or another."""
 
-    def encode_indices(self, x: Tensor) -> Tensor:
-        """float [B, 3, T, H, W] in [-1, 1] -> int64 [B, T', h, w] codebook indices."""
+    def tokenize(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """float [B, 3, T, H, W] in [-1, 1] -> integer [B, T', h, w] codebook indices, and their codes (unused here)."""
         ...
 
     def decode_indices(self, indices: Tensor) -> Tensor:
-        """int64 [B, T', h, w] -> float [B, 3, T, H, W], about [-1, 1]."""
+        """Indices [B, T', h, w] -> float [B, 3, T, H, W], about [-1, 1]."""
         ...
 
 
@@ -136,7 +136,7 @@ def encode_prompt(
     frames = np.asarray(frames)
     if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[-1] != 3 or 0 in frames.shape:
         raise UserError(f"frames: expected uint8 [B, T, H, W, 3], got {frames.dtype} {list(frames.shape)}")
-    indices = tokenizer.encode_indices(frames_to_tensor(frames).to(device))
+    indices = tokenizer.tokenize(frames_to_tensor(frames).to(device))[0].long()
     if indices.shape[2:] != layout.shape[1:]:
         raise UserError(
             f"frames of {frames.shape[2]} x {frames.shape[3]} pixels become {list(indices.shape[2:])} tokens, "
