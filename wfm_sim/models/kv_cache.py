@@ -123,17 +123,17 @@ class KVCache:
         return self._mask
 
     def _find_mask(self) -> None:
-        visible, device = self.end - self.start, self.lengths.device
-        frame = torch.arange(visible, device=device)
-        mask = None
-        if self.ragged and bool((self.lengths < visible).any()):
-            mask = (frame[None] >= visible - self.lengths[:, None])[:, None, None]
-        if self.new > 1:
-            causal = frame[None] <= frame[visible - self.new :, None]
-            causal = causal.repeat_interleave(self.tokens, dim=0)[None, None]
-            mask = causal if mask is None else mask & causal
-        self._mask = None if mask is None else mask.repeat_interleave(self.tokens, dim=-1)
         self._mask_known = True
+        visible = self.end - self.start
+        young = self.ragged and bool((self.lengths < visible).any())
+        if self.new == 1 and not young:
+            return
+        frame = torch.arange(visible, device=self.lengths.device)
+        mask = frame[None] <= frame[visible - self.new :, None]
+        mask = mask.repeat_interleave(self.tokens, dim=0)[None, None] if self.new > 1 else mask[None, None]
+        if young:
+            mask = mask & (frame[None] >= visible - self.lengths[:, None])[:, None, None]
+        self._mask = mask.repeat_interleave(self.tokens, dim=-1)
 
     def retracted(self, frames: int) -> KVCache:
         """This cache without its newest `frames`, whose slots the next extension writes over (speculative decoding).
