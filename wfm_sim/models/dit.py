@@ -55,7 +55,7 @@ class DiT(nn.Module):
             self.view_embeddings = nn.Embedding(cfg.num_views, cfg.view_channels)
         if cfg.frame_repeat:
             self.repeat_frame_embedding = nn.Linear(1, cfg.view_channels)
-        if cfg.view_neighbours:
+        if cfg.view_adaln:
             self.adaln_view_embedder = nn.Embedding(cfg.num_views, d)
             self.adaln_view_proj = nn.Linear(d, 9 * d)
         if cfg.token_vocabulary:
@@ -78,6 +78,8 @@ class DiT(nn.Module):
                 module, nn.Sequential
             ):
                 nn.init.zeros_(module[2].weight)  # type: ignore[arg-type]
+            if name.endswith(("cross_view_attn.output_proj", "adaln_view_proj")):
+                nn.init.zeros_(module.weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.final_layer.linear.weight)
 
     # ---------------------------------------------------------------------------------------------- parts of a pass
@@ -194,11 +196,13 @@ class DiT(nn.Module):
             shared.positions = shared.positions.to(x.dtype).repeat(views, 1, 1)
         if order is None:
             return
+        shared.apart = self.cfg.views_apart
         if self.cfg.view_neighbours:
             shared.neighbours = neighbours(order, self.cfg.view_neighbours)
+        if self.cfg.view_adaln:
             per_view = self.adaln_view_proj(self.adaln_view_embedder(order))
             shared.view_lora = per_view.repeat_interleave(t // views, dim=1).chunk(3, dim=-1)
-        else:
+        if not self.cfg.views_apart:
             cos, sin = shared.rope
             repeats = (1,) * (cos.ndim - 2) + (views, 1)
             shared.rope = cos.repeat(repeats), sin.repeat(repeats)

@@ -33,8 +33,9 @@ class DiTConfig:
         num_views: Views in the tables of view embeddings; 0 for a single-view network. Views follow each other along T.
         view_channels: Width of a view embedding concatenated as channels; 0 for none.
         frame_repeat: That embedding also tells how often a view's first frame is repeated (Predict1 multi-view).
-        view_neighbours: Per view, those whose frames it attends to at the same time. Views then see themselves alone in
-            self-attention, and the view embedding modulates every sub-block. Empty: self-attention joins all views.
+        views_apart: Views see only themselves in self-attention; else it joins all of them.
+        view_adaln: The view's embedding modulates every sub-block.
+        view_neighbours: Per view, those whose frames of the same time it attends to; empty for no such attention.
         token_vocabulary, token_channels: Discrete tokens, embedded, are the extra channels (diffusion decoder).
     """
 
@@ -67,6 +68,8 @@ class DiTConfig:
     num_views: int = 0
     view_channels: int = 0
     frame_repeat: bool = False
+    views_apart: bool = False
+    view_adaln: bool = False
     view_neighbours: tuple[tuple[int, ...], ...] = ()
     token_vocabulary: int = 0
     token_channels: int = 0

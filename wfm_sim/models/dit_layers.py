@@ -141,7 +141,7 @@ class Neighbours:
 
 
 class CrossViewAttention(Attention):
-    """Every view attends to its neighbours' frames of the same time."""
+    """Every view attends to its neighbours' frames of the same time; one without neighbours gets zeros."""
 
     def of_views(self, x: Tensor, neighbours: Neighbours) -> Tensor:
         """x: [B, V * t, N, D], views one after the other -> the same shape."""
@@ -173,7 +173,8 @@ class Pass:
         positions: [T, N, D] absolute positions added at the input of every block, or None.
         camera: [B, T, N, camera_channels], or None.
         view_lora: Per sub-block (self-attention, cross-attention, MLP) [B, T, 3D] from the view embedding, or None.
-        neighbours: Where each view's neighbours are, if views see only themselves in self-attention, else None.
+        apart: Views see only themselves in self-attention.
+        neighbours: Where the neighbours are that each view attends to besides, or None.
     """
 
     emb: Tensor
@@ -185,6 +186,7 @@ class Pass:
     positions: Tensor | None = None
     camera: Tensor | None = None
     view_lora: tuple[Tensor, ...] | None = None
+    apart: bool = False
     neighbours: Neighbours | None = None
 
     def modulation(self, layers: nn.Sequential, sub_block: int) -> tuple[Tensor, ...]:
@@ -234,8 +236,7 @@ class Block(nn.Module):
 
     def _attend_to_self(self, h: Tensor, shared: Pass, layer: int) -> Tensor:
         """Self-attention over all tokens of a row, or of a view where views see only themselves."""
-        alone = shared.views if shared.neighbours is not None else 1
-        rows = h.reshape(h.shape[0] * alone, -1, h.shape[-1])
+        rows = h.reshape(h.shape[0] * (shared.views if shared.apart else 1), -1, h.shape[-1])
         keys, values = self.self_attn.keys_values(rows, shared.rope)
         mask = shared.mask
         if shared.cache is not None:

@@ -132,6 +132,8 @@ def _predict2(case: Case, **changes: Any) -> list[Comparison]:
     x = given["x_B_C_T_H_W"]
     model = _network(case, camera_channels=given["camera"].shape[-1] if "camera" in given else 0, **changes)
     cfg, action, camera, views = model.cfg, given.get("action"), given.get("camera"), given.get("view_indices_B_T")
+    # A text has 512 tokens where there is one per view; the reference counts them so.
+    context = model.text_keys(given["crossattn_emb"], 1 if views is None else given["crossattn_emb"].shape[1] // 512)
     out = {}
     if camera is not None:
         h, w = x.shape[3:]
@@ -146,7 +148,7 @@ def _predict2(case: Case, **changes: Any) -> list[Comparison]:
     out["y"] = model(
         x,
         given["timesteps_B_T"],
-        context=given["crossattn_emb"],
+        context=context,
         condition_mask=given["condition_video_input_mask_B_C_T_H_W"],
         padding_mask=given.get("padding_mask"),
         fps=given.get("fps"),
@@ -165,12 +167,14 @@ def _views(case: Case) -> list[Comparison]:
     config = case.config
     ids, seen = config.get("camera_to_view_id", {}), config.get("cross_view_attn_map_str", {})
     names = {view: name for name, view in ids.items()}
-    number = config["n_cameras_emb"]
+    number, apart = config["n_cameras_emb"], case.cls == "MultiViewCrossDiT"
     table = tuple(tuple(ids[other] for other in seen.get(names.get(view), ())) for view in range(number))
     return _predict2(
         case,
         num_views=number,
         view_channels=config["view_condition_dim"] if config["concat_view_embedding"] else 0,
+        views_apart=apart,
+        view_adaln=config.get("adaln_view_embedding", False),
         view_neighbours=table if config.get("enable_cross_view_attn") else (),
     )
 
