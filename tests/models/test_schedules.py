@@ -10,6 +10,7 @@ from torch import Tensor
 from wfm_sim.models.parity.schedules import formula
 from wfm_sim.models.schedules import (
     TRIGFLOW_ANGLES,
+    Parameterisation,
     append_zero,
     edm_scaling,
     flow_scaling,
@@ -75,7 +76,7 @@ def test_velocity_parameterisations_recover_the_clean_sample() -> None:
 
     sigma = 3.0
     angle, t = math.atan(sigma), sigma / (1 + sigma)
-    noisy = [
+    noisy: list[tuple[Parameterisation, float, Tensor]] = [
         (rectified_flow_scaling, sigma, x0 + sigma * noise),
         (flow_scaling, t, (1 - t) * x0 + t * noise),
         (trigflow_scaling, angle, math.cos(angle) * x0 + math.sin(angle) * noise),

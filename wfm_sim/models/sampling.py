@@ -7,7 +7,6 @@ channel and, in the later families, by a timestep of their own; and its x0 there
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -37,7 +36,7 @@ class Given:
     """Latent frames that are not to be generated.
 
     Attributes:
-        latents: [B, C, T, h, w]; what it holds where the mask is False does not matter.
+        latents: [B, C, T, h, w]; what they are where the mask is False does not matter.
         mask: bool [T], True on given frames.
     """
 
@@ -86,35 +85,6 @@ def holding(
         return given.blend(given.latents, held(x, level)) if level > release else free(x, level)
 
     return denoise
-
-
-class Settings(Protocol):
-    """What the settings of all families have in common.
-
-    Attributes:
-        frames, frame_size, fps: Of the published clips; pixel frames, (height, width), frames per second.
-        given_frames: Pixel frames that Video2World starts from by default.
-        guidance: See guidance.py.
-        sigma_data: Standard deviation to which normalised latents are scaled.
-    """
-
-    @property
-    def frames(self) -> int: ...
-    @property
-    def frame_size(self) -> tuple[int, int]: ...
-    @property
-    def fps(self) -> float: ...
-    @property
-    def given_frames(self) -> int: ...
-    @property
-    def guidance(self) -> float: ...
-    @property
-    def sigma_data(self) -> float: ...
-
-    def sample(
-        self, network: Network, noise: Tensor, given: Given | None = None, callback: Callback | None = None
-    ) -> Tensor:
-        """Latents [B, C, T, h, w] from standard normal noise of that shape; given frames come back as they were."""
 
 
 def _finish(x: Tensor, given: Given | None) -> Tensor:
@@ -240,6 +210,9 @@ class DistilledSettings:
         denoiser = holding(network, trigflow_scaling, given, timestep=timestep)
         angles = torch.tensor(self.angles, dtype=torch.float64)
         return _finish(trigflow(denoiser, noise, angles, callback), given)
+
+
+Settings = Predict1Settings | Predict2Settings | Predict25Settings | DistilledSettings
 
 
 def predict2_action_settings() -> Predict2Settings:
