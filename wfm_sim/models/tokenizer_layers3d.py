@@ -53,6 +53,9 @@ class CausalConv3d(nn.Module):
         super().__init__()
         self.conv3d = nn.Conv3d(c_in, c_out, kernel)
         self.kernel, self.stride, self.padding = kernel, stride, padding
+        if kernel[0] > 1:  # in memory tap by tap, so that each is a matrix which need not be copied to multiply by it
+            taps = self.conv3d.weight.detach().flatten(2).permute(2, 0, 1).contiguous()
+            self.conv3d.weight = nn.Parameter(taps.permute(1, 2, 0)[..., None, None])
 
     def forward(self, x: Tensor, tape: Tape | None = None) -> Tensor:
         weight, bias = self.conv3d.weight, self.conv3d.bias
