@@ -249,7 +249,7 @@ class ActionTask:
         loss = (weight * ((error.square() + 0.01).sqrt() - 0.1)).sum() / (weight.sum() * z.shape[1])
         metrics = {}
         if self.adversary is not None:
-            extra, metrics = self._contest(step, batch, predicted, weight, loss, generator)
+            extra, metrics = self._contest(step, batch, predicted, weight - open_, loss, generator)
             loss = loss + extra
         with torch.no_grad():
             squared = error.square().mean(dim=1, keepdim=True)
@@ -272,7 +272,8 @@ class ActionTask:
     ) -> tuple[Tensor, dict[str, float]]:
         """The adversary's own loss, with a term that has the value 0 and moves `predicted` towards winning.
 
-        How hard it pushes is a share of what `loss` does, measured at the predictions (as in arXiv 2012.09841, eq. 7).
+        Patches count by `weight` [B, 1, T, h, w], 0 where nothing moves. How hard it pushes is a share of what `loss`
+        does, measured at the predictions (as in arXiv 2012.09841, eq. 7).
         """
         assert self.adversary is not None
 

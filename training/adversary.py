@@ -14,12 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-SMOOTH = 0.1  # deviation of the noise (in units of a latent) that must not change a verdict much
+SMOOTH = 0.05  # deviation of the noise (in units of a latent) that must not change a verdict much
 SMOOTH_WEIGHT = 10.0
 
 
 class Adversary(nn.Module):
     """Verdicts on frames [N, C, h, w], given what comes with them [N, D, h, w]: float [N, 1, h / 2, w / 2]."""
+
+    # What it has to tell apart changes with every step of the simulator's: no momentum.
+    lr_scale, betas = 1.0, (0.0, 0.99)
 
     def __init__(self, frame: int, given: int, channels: int = 96) -> None:
         super().__init__()
