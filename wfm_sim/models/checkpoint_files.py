@@ -38,6 +38,11 @@ _DTYPES = {
 _LEGACY_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # PyTorch's magic number, as pickled before version 1.6
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """What safetensors calls a dtype."""
+    return next(name for name, known in _DTYPES.items() if known == dtype)
+
+
 def read_index(path: Path) -> dict[str, StoredTensor]:
     """Name -> where it lies, of every tensor in a file, a sharded checkpoint's index, or a folder with one of either.
 
