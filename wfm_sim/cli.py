@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from wfm_sim import cli_eval, cli_train
+from wfm_sim import cli_eval, cli_models, cli_train
 from wfm_sim.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -30,6 +30,8 @@ app = typer.Typer(
 app.add_typer(cli_train.app, name="train")
 app.add_typer(cli_eval.app, name="eval")
 app.command()(cli_eval.demo)
+app.command()(cli_models.models)
+app.command()(cli_models.parity)
 
 
 @app.callback()
@@ -59,27 +61,6 @@ def collect(
         f"{result.episodes} {split} episodes in {out} ({result.written} new"
         + (f", {result.steps_per_second:.0f} steps/s)" if result.written else ")")
     )
-
-
-@app.command()
-def models() -> None:
-    """List the shipped world models: size, what they take and give, how they were trained, what was measured."""
-    import json
-
-    from wfm_sim.models import load, shipped_weights
-
-    for name, path in shipped_weights().items():
-        model = load(path)
-        spec, about = model.spec, model.metadata
-        count = sum(p.numel() for p in model.parameters())
-        height, width = spec.frame_size
-        print(
-            f"{name}: {count / 1e6:.2f}M parameters, {path.stat().st_size / 1e6:.1f} MB, {spec.condition}-conditioned"
-        )
-        size = f"{height}x{width} at {spec.fps:g} Hz"
-        print(f"  {size}, {spec.frames_per_step} frame(s) a step, memory {spec.context_frames}")
-        for key, value in about.items():
-            print(f"  {key}: {value if isinstance(value, str) else json.dumps(value)}")
 
 
 @app.command()

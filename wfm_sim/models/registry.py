@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from wfm_sim.errors import unknown
@@ -57,7 +58,7 @@ class Preset:
     other_names: tuple[str, ...] = ()
     licence: str = NVIDIA
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         """Counted on the meta device."""
         return parameter_count(lambda: family(self.family).build(self.config()))
