@@ -312,9 +312,13 @@ class Tokenizer(nn.Module):
             raise UserError("a continuous tokenizer has no tokens: build it with fsq_levels=(8, 8, 8, 5, 5, 5), say")
         return self.quantizer
 
+    def moments_video(self, x: Tensor) -> Tensor:
+        """`moments` of clips: float [B, 3, T, H, W] -> [B, C, T', h, w]; an image tokenizer has T' = T."""
+        return _framewise(self.moments, x) if self.cfg.is_image else self.moments(x)
+
     def encode_video(self, x: Tensor) -> Tensor:
         """float [B, 3, T, H, W] -> [B, C, T', h, w]; an image tokenizer has T' = T."""
-        return _framewise(self.encode, x) if self.cfg.is_image else self.encode(x)
+        return self.quantize(self.moments_video(x))
 
     def decode_video(self, z: Tensor) -> Tensor:
         """[B, C, T', h, w] -> float [B, 3, T, H, W]."""

@@ -41,6 +41,13 @@ def _conv_time_from_start(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     return y
 
 
+def _lay_out_by_tap(module: nn.Module, *_: object) -> None:
+    """Keep a kernel over time in memory tap by tap: each is a matrix, which need not be copied to multiply by it."""
+    assert isinstance(module, CausalConv3d)
+    weight = module.conv3d.weight
+    weight.data = weight.data.flatten(2).permute(2, 0, 1).contiguous().permute(1, 2, 0)[..., None, None]
+
+
 class CausalConv3d(nn.Module):
     """3-D convolution that sees no later frame: time is padded on the left with copies of the first frame.
 
@@ -53,9 +60,9 @@ class CausalConv3d(nn.Module):
         super().__init__()
         self.conv3d = nn.Conv3d(c_in, c_out, kernel)
         self.kernel, self.stride, self.padding = kernel, stride, padding
-        if kernel[0] > 1:  # in memory tap by tap, so that each is a matrix which need not be copied to multiply by it
-            taps = self.conv3d.weight.detach().flatten(2).permute(2, 0, 1).contiguous()
-            self.conv3d.weight = nn.Parameter(taps.permute(1, 2, 0)[..., None, None])
+        if kernel[0] > 1:
+            _lay_out_by_tap(self)
+            self.register_load_state_dict_post_hook(_lay_out_by_tap)  # loading may put other tensors in their place
 
     def forward(self, x: Tensor, tape: Tape | None = None) -> Tensor:
         weight, bias = self.conv3d.weight, self.conv3d.bias

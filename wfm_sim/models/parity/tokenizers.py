@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from wfm_sim.models.haar import patch_image, patch_video
+from wfm_sim.models.names_wan import to_ours
 from wfm_sim.models.parity.case import Case, Comparison, Runner, Tensors, compare, same
 from wfm_sim.models.streaming import VideoTokenizer
 from wfm_sim.models.tokenizer import Tokenizer, TokenizerConfig
+from wfm_sim.models.wan_vae import WanConfig, WanVAE
 
 
 def tokenizer_config(config: dict[str, Any], image: bool) -> TokenizerConfig:
@@ -73,9 +75,34 @@ def _tokenizer(case: Case) -> list[Comparison]:
     ]
 
 
+def _wan(case: Case) -> list[Comparison]:
+    config, x = case.config, case.given["x"]
+    cfg = WanConfig(
+        dim=config["dim"],
+        z_dim=config["z_dim"],
+        dim_mult=tuple(config["dim_mult"]),
+        num_res_blocks=config["num_res_blocks"],
+        temporal_downs=tuple(config["temperal_downsample"]),
+        mean=tuple(case.given["mean"].tolist()),
+        std=tuple((1 / case.given["inv_std"].double()).tolist()),
+    )
+    model = WanVAE(cfg).eval()
+    model.load_state_dict({to_ours(k, len(cfg.dim_mult), cfg.num_res_blocks): v for k, v in case.state.items()})
+    latent, first = model.encode_video(x), model.encode_video(x[:, :, :1])
+    recon = model.decode_video(latent)
+    out = {"latent": latent, "recon": recon, "latent_T1": first, "recon_T1": model.decode_video(first)}
+    latents, clip = streamed(model, x, latent)
+    return [
+        *compare(case, out),
+        same("encode frame by frame", latents, latent),
+        same("decode frame by frame", clip, recon),
+    ]
+
+
 RUNNERS: dict[str, Runner] = {
     "ContinuousImageTokenizer": _tokenizer,
     "DiscreteImageTokenizer": _tokenizer,
     "CausalContinuousVideoTokenizer": _tokenizer,
     "CausalDiscreteVideoTokenizer": _tokenizer,
+    "WanVAE_": _wan,
 }
