@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from wfm_sim.errors import UserError, unknown
-from wfm_sim.models import names_dit
+from wfm_sim.models import names_dit, names_tokenizer, names_wan
 from wfm_sim.models.autoregressive import CausalTransformer
 from wfm_sim.models.autoregressive_layers import TransformerConfig
 from wfm_sim.models.dit import DiT
@@ -20,6 +20,7 @@ from wfm_sim.models.network_files import Source
 from wfm_sim.models.positions import RotaryPositions
 from wfm_sim.models.stored_tensor import StoredTensor
 from wfm_sim.models.tokenizer import Tokenizer, TokenizerConfig
+from wfm_sim.models.wan_vae import WanConfig, WanVAE
 
 Stored = Mapping[str, StoredTensor]
 
@@ -32,8 +33,8 @@ class Family:
         title: For messages.
         parse: What its configuration's `to_dict` gave, after a trip through JSON -> configuration.
         build: Configuration -> network.
-        rename: Tensors of published files -> sources by our names. What it does not know keeps its name, and so is
-            reported as unexpected; what is known to be no weight is left out.
+        rename: Tensors of published files, configuration -> sources by our names. What it does not know keeps its name,
+            and so is reported as unexpected; what is known to be no weight is left out.
         derived: Configuration -> buffers that files may lack.
         mark: A name that only files of this family have.
     """
@@ -41,7 +42,7 @@ class Family:
     title: str
     parse: Callable[[dict[str, Any]], Any]
     build: Callable[[Any], nn.Module]
-    rename: Callable[[Stored], dict[str, Source]]
+    rename: Callable[[Stored, Any], dict[str, Source]]
     derived: Callable[[Any], dict[str, Tensor]]
     mark: re.Pattern[str]
 
@@ -53,7 +54,7 @@ class Family:
             raise UserError(f"not a configuration of {self.title} in this version of wfm-sim ({error})") from None
 
 
-def _rename_dit(stored: Stored) -> dict[str, Source]:
+def _rename_dit(stored: Stored, _: DiTConfig) -> dict[str, Source]:
     inside = {names_dit.without_prefix(name): tensor for name, tensor in stored.items()}
     layout = names_dit.layout_of(inside)
     found = {}
@@ -70,7 +71,7 @@ def _derived_dit(cfg: DiTConfig) -> dict[str, Tensor]:
     return {f"{names_dit.DERIVED}{name}": value for name, value in positions.state_dict().items()}
 
 
-def _rename_autoregressive(stored: Stored) -> dict[str, Source]:
+def _rename_autoregressive(stored: Stored, _: TransformerConfig) -> dict[str, Source]:
     """The published names are ours; training's files have them under `model.`."""
     found = {}
     for name, tensor in stored.items():
@@ -80,24 +81,20 @@ def _rename_autoregressive(stored: Stored) -> dict[str, Source]:
     return found
 
 
-def _rename_tokenizer(stored: Stored) -> dict[str, Source]:
-    """encoder.jit and decoder.jit have parts of our names; a decoder's copy of the quantizer is left out."""
-    found = {}
-    for name, tensor in stored.items():
-        inside = name.removeprefix("model.").removeprefix("network.")
-        if not inside.startswith("inv_quant."):
-            found[inside] = Source(tensor)
-    return found
+def _rename_tokenizer(stored: Stored, cfg: TokenizerConfig) -> dict[str, Source]:
+    inside = {name.removeprefix("model.").removeprefix("network."): tensor for name, tensor in stored.items()}
+    layout, levels = names_tokenizer.layout_of(inside), len(cfg.channels_mult)
+    return {names_tokenizer.to_ours(name, layout, levels): Source(tensor) for name, tensor in inside.items()}
 
 
-def _parse_tokenizer(content: dict[str, Any]) -> TokenizerConfig:
-    return TokenizerConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+def _rename_wan(stored: Stored, cfg: WanConfig) -> dict[str, Source]:
+    levels, blocks = len(cfg.dim_mult), cfg.num_res_blocks
+    return {names_wan.to_ours(name, levels, blocks): Source(tensor) for name, tensor in stored.items()}
 
 
-def _derived_tokenizer(cfg: TokenizerConfig) -> dict[str, Tensor]:
-    """Buffers do not depend on widths, so those of the thinnest tokenizer are the same."""
-    thin = replace(cfg, channels=cfg.num_groups, channels_mult=(1,) * len(cfg.channels_mult), num_res_blocks=1)
-    return dict(Tokenizer(thin).named_buffers())
+def _with_tuples(config: Callable[..., Any]) -> Callable[[dict[str, Any]], Any]:
+    """JSON makes lists of tuples; here they become tuples again."""
+    return lambda content: config(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
 
 
 FAMILIES: dict[str, Family] = {
@@ -117,12 +114,20 @@ FAMILIES: dict[str, Family] = {
         lambda _: {},
         re.compile(r"(.*\.)?tok_embeddings\.weight"),
     ),
+    "wan": Family(
+        "the WAN2.1 autoencoder",
+        _with_tuples(WanConfig),
+        WanVAE,
+        _rename_wan,
+        lambda _: {},
+        re.compile(r".*\.gamma"),
+    ),
     "tokenizer": Family(
         "a wavelet tokenizer",
-        _parse_tokenizer,
+        _with_tuples(TokenizerConfig),
         Tokenizer,
         _rename_tokenizer,
-        _derived_tokenizer,
+        names_tokenizer.derived,
         re.compile(r"(.*\.)?(encoder\.patcher(3d)?\.wavelets|(post_)?quant_conv\..*)"),
     ),
 }

@@ -52,7 +52,8 @@ def find_checkpoint(kind: Preset, checkpoint: str | os.PathLike[str] | None = No
     """
     given = None if checkpoint is None else Path(checkpoint)
     if given is not None and given.is_dir():
-        for folder in (given, given / "transformer"):  # a network, or a pipeline, in diffusers' layout
+        part = "transformer" if kind.family == "dit" else "vae"  # of a pipeline in diffusers' layout
+        for folder in (given, given / part):
             if any(folder.glob("*.safetensors")):
                 return [folder]
     elif given is not None and given.is_file():
@@ -94,7 +95,7 @@ def load_files(
         seen = family_of(stored)
         if seen not in (None, family_name):
             raise UserError(f"{files[0]}: the weights of {family(seen or '').title}, where {kind.title} is expected")
-        sources = kind.rename(stored)
+        sources = kind.rename(stored, config)
     what = " and ".join(map(str, files))
     network = on_meta(lambda: kind.build(config))
     if not set(network.state_dict()) & set(sources):

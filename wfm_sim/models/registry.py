@@ -16,6 +16,7 @@ from wfm_sim.models import presets_dit as dit
 from wfm_sim.models.families import family
 from wfm_sim.models.network_files import parameter_count
 from wfm_sim.models.presets_tokenizer import TOKENIZERS
+from wfm_sim.models.wan_vae import WanConfig
 
 NVIDIA = "NVIDIA Open Model License"
 _720P1 = (16, 88, 160)  # latent frames, rows, columns of 121 frames of 704 x 1280 (CV8x8x8)
@@ -76,6 +77,8 @@ class Preset:
         elif self.family == "autoregressive":
             cache = 2 * cfg.layers * cfg.kv_heads * cfg.head_dim * cfg.max_len
             working = cache + cfg.max_len * cfg.dim * _ALIVE
+        elif self.family == "wan":  # works through a clip in pieces of one latent frame
+            working = cfg.temporal_compression * h * w * cfg.dim * _ALIVE_TOKENIZER
         else:
             patches = t * h * w // cfg.patch_size ** (2 if cfg.is_image else 3)
             working = patches * cfg.channels * cfg.channels_mult[0] * _ALIVE_TOKENIZER
@@ -356,6 +359,18 @@ PRESETS: dict[str, Preset] = {
     "cosmos-tokenize1-ci16x16-360p": _tokenizer("ci16x16-360p", "images", "p1_tok_ci8x8"),
     "cosmos-tokenize1-di8x8-360p": _tokenizer("di8x8-360p", "images", "p1_tok_di16x16"),
     "cosmos-tokenize1-di16x16-360p": _tokenizer("di16x16-360p", "images", "p1_tok_di16x16"),
+    "wan2.1-vae": Preset(
+        "wan",
+        WanConfig,
+        "nvidia/Cosmos-Predict2.5-2B",
+        ("tokenizer.pth",),
+        "video",
+        (93, 704, 1280),
+        "2503.20314",
+        ("p25_wan_vae",),
+        other_names=("tokenizer/tokenizer.pth", "vae/diffusion_pytorch_model.safetensors"),
+        licence="Apache-2.0",
+    ),
 }
 
 
