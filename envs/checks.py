@@ -47,8 +47,7 @@ def check_chunk(n: int, spec: WorldModelSpec) -> None:
     if n % spec.frames_per_step:
         raise UserError(
             f"{spec.name!r} imagines {spec.frames_per_step} frames per step, so the number of actions must be a "
-            f"multiple of {spec.frames_per_step}, not {n}; "
-            + ("use env.unwrapped.step_chunk(actions) instead of step(action)" if n == 1 else "pad or cut the chunk")
+            f"multiple of {spec.frames_per_step}, not {n}; pad or cut the chunk"
         )
 
 

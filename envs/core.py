@@ -300,6 +300,8 @@ def row_info(world: World, episodes: Episodes, row: int) -> dict[str, Any]:
         info["task"] = start.task
     if start.target_colour is not None:
         info["target_colour"] = start.target_colour
+    if world.model.spec.notice:
+        info["model_notice"] = world.model.spec.notice
     return {**info, **_copy(start.info)}
 
 

@@ -55,9 +55,15 @@ def pose_space(world: World, low: ArrayLike, high: ArrayLike) -> gym.spaces.Dict
 
 
 def action_space(world: World) -> gym.spaces.Box:
-    """float32 [A] between the model's bounds, in the units of `model.spec.condition_units`."""
+    """float32 [A] between the model's bounds, in the units of `model.spec.condition_units`.
+
+    A model that imagines n > 1 frames per step takes n actions as one: [n, A].
+    """
     spec = world.model.spec
-    return gym.spaces.Box(np.asarray(spec.condition_low, np.float32), np.asarray(spec.condition_high, np.float32))
+    bounds = [np.asarray(bound, np.float32) for bound in (spec.condition_low, spec.condition_high)]
+    if spec.frames_per_step > 1:
+        bounds = [np.tile(bound, (spec.frames_per_step, 1)) for bound in bounds]
+    return gym.spaces.Box(*bounds)
 
 
 class ImaginedEnv(gym.Env[Any, Any]):
@@ -98,26 +104,29 @@ class ImaginedEnv(gym.Env[Any, Any]):
         return self._observe(), row_info(self.world, self._episodes, 0)
 
     def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Imagine the next frame.
+        """Imagine the next frame; of a model that imagines n at a time, the next n frames.
+
+        Then the observation is the last of them, the reward their sum, and the info also has "frames", uint8
+        [n, H, W, 3], and "steps", the number of actions taken before the episode ended (n, if it did not).
 
         Args:
-            action: float32 [A]; clipped to the action space.
+            action: float32 [A] or [n, A], as the action space; clipped to it.
 
         Raises:
-            UserError: wrong shape, a value that is not finite, or a model that imagines several frames per step (those
-                take `step_chunk`).
+            UserError: wrong shape, or a value that is not finite.
             gymnasium.error.ResetNeeded: the episode has ended.
         """
         spec = self.world.model.spec
-        check_chunk(1, spec)
-        row = check_actions(action, (len(spec.condition_low),), spec)
-        steps = self._advance(row[None])
+        rows = check_actions(action, self.action_space.shape, spec).reshape(spec.frames_per_step, -1)
+        steps = self._advance(rows)
         info = row_info(self.world, self._current, 0)
+        if len(rows) > 1:
+            info |= {"frames": steps.frames[0].copy(), "steps": int(steps.taken[0])}
         return (
             self._observe(),
-            float(steps.rewards[0, 0]),
-            bool(steps.terminated[0, 0]),
-            bool(steps.truncated[0, 0]),
+            float(steps.rewards[0].sum()),
+            bool(steps.terminated[0, -1]),
+            bool(steps.truncated[0, -1]),
             info,
         )
 

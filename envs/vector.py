@@ -119,20 +119,26 @@ class ImaginedVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]
         return self._observe(), self._infos(mask)
 
     def step(self, actions: ArrayLike) -> Outcome:
-        """Imagine the next frame of every row.
+        """Imagine the next frame of every row, or, of a model that imagines n at a time, the next n.
+
+        Then observations are the last of them, rewards their sums, and infos["frames"], uint8 [B, n, H, W, 3], has all
+        that `step_chunk` would give.
 
         Args:
-            actions: float32 [B, A], clipped to the action space.
+            actions: float32 [B, A] or [B, n, A], as the action space; clipped to it.
 
         Raises:
-            UserError: wrong shape, a value that is not finite, or a model that imagines several frames per step.
+            UserError: wrong shape, or a value that is not finite.
             AssertionError: autoreset is disabled and a row that ended was not reset.
         """
         spec = self.world.model.spec
-        check_chunk(1, spec)
-        rows = check_actions(actions, (self.num_envs, len(spec.condition_low)), spec, "a batch of actions")
-        obs, rewards, terminated, truncated, infos = self._advance(rows[:, None])
-        return {key: value[:, 0] for key, value in obs.items()}, rewards[:, 0], terminated[:, 0], truncated[:, 0], infos
+        n = spec.frames_per_step
+        rows = check_actions(actions, self.action_space.shape, spec, "a batch of actions")
+        obs, rewards, terminated, truncated, infos = self._advance(rows.reshape(self.num_envs, n, -1), count=n > 1)
+        if n > 1:
+            infos |= {"frames": obs["pixels"], "_frames": np.ones(self.num_envs, dtype=bool)}
+        last = {key: value[:, -1].copy() for key, value in obs.items()}
+        return last, rewards.sum(axis=1), terminated[:, -1], truncated[:, -1], infos
 
     def step_chunk(self, actions: ArrayLike) -> Outcome:
         """Imagine n frames of every row in one go; one chunk is one step as far as autoreset is concerned.

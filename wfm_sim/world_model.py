@@ -16,6 +16,8 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from wfm_sim.errors import UserError
+
 ConditionKind = Literal["action", "camera", "text", "none"]
 
 
@@ -35,6 +37,7 @@ class WorldModelSpec:
         context_frames: How many past latent frames the rolling cache holds.
         views: Camera views per frame.
         latent_shape: (channels, height, width) of one latent frame.
+        notice: What every user must know of its frames (that the weights are random, say), or "".
     """
 
     name: str
@@ -48,6 +51,7 @@ class WorldModelSpec:
     context_frames: int
     latent_shape: tuple[int, int, int]
     views: int = 1
+    notice: str = ""
 
 
 class State(Protocol):
@@ -98,3 +102,27 @@ class WorldModel(Protocol):
         Raises:
             UserError: wrong shape, or a value that is not finite.
         """
+
+
+def check_start(frames: NDArray[np.uint8], seeds: Sequence[int] | None, spec: WorldModelSpec) -> NDArray[np.uint8]:
+    """What `WorldModel.start` was given, as an array. UserError unless uint8 [B, T>=1, H, W, 3] with a seed per row."""
+    frames = np.asarray(frames)
+    h, w = spec.frame_size
+    if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[2:] != (h, w, 3) or 0 in frames.shape[:2]:
+        raise UserError(f"start frames: expected uint8 [B, T>=1, {h}, {w}, 3], got {frames.dtype} {list(frames.shape)}")
+    if seeds is not None and len(seeds) != len(frames):
+        raise UserError(f"seeds: expected {len(frames)}, one per row, got {len(seeds)}")
+    return frames
+
+
+def check_condition(condition: NDArray[np.float32], rows: int, spec: WorldModelSpec) -> NDArray[np.float32]:
+    """What `WorldModel.step` was given, as float32. UserError unless finite and [rows, frames_per_step, A]."""
+    condition = np.asarray(condition, dtype=np.float32)
+    expected = (rows, spec.frames_per_step, len(spec.condition_low))
+    if condition.shape != expected:
+        raise UserError(
+            f"condition: expected shape {list(expected)} [rows, frames, numbers], got {list(condition.shape)}"
+        )
+    if not np.isfinite(condition).all():
+        raise UserError("condition: every number must be finite, got NaN or infinity")
+    return condition

@@ -119,17 +119,26 @@ def test_chunk_stops_where_the_episode_ends(make_env):
 def test_models_of_several_frames_per_step_take_chunks(make_env):
     kwargs = {"world_model": StandInModel(frames_per_step=4), "judge": StandInJudge()}
     env = make_env(TABLETOP, **kwargs, terminate_on_success=False)
+    assert env.action_space.shape == (4, 7)
     env.reset(seed=0)
-    actions = random_actions(env, 8)
-    with pytest.raises(UserError, match=r"imagines 4 frames per step.*step_chunk"):
+    chunks = random_actions(env, 2)
+    actions = chunks.reshape(8, 7)
+    with pytest.raises(UserError, match=r"shape \[4, 7\]"):
         env.step(actions[0])
     with pytest.raises(UserError, match="multiple of 4, not 6"):
         env.unwrapped.step_chunk(actions[:6])
-    obs, *_ = env.unwrapped.step_chunk(actions)
+    obs, rewards, *_ = env.unwrapped.step_chunk(actions)
     assert env.unwrapped.world.model.step_rows == [1, 1]
     one = make_env(TABLETOP, **world_kwargs("stand-in"), terminate_on_success=False)
     one.reset(seed=0)
     assert equal(obs, one.unwrapped.step_chunk(actions)[0])
+    env.reset(seed=0)
+    for k, chunk in enumerate(chunks):  # a chunk is also one action
+        last, reward, _, _, info = env.step(chunk)
+        span = slice(4 * k, 4 * k + 4)
+        assert np.array_equal(info["frames"], obs["pixels"][span]) and info["steps"] == 4
+        assert all(np.array_equal(last[key], obs[key][4 * k + 3]) for key in obs)
+        assert reward == pytest.approx(rewards[span].sum())
 
 
 def test_fork_and_replay_are_bit_identical(env_id, world, make_env):

@@ -203,11 +203,16 @@ def test_models_of_several_frames_per_step(make_env):
     envs = make_env(
         TABLETOP, num_envs=2, **{**world_kwargs("stand-in"), "world_model": StandInModel(frames_per_step=4)}
     )
+    assert envs.action_space.shape == (2, 4, 7)
     envs.reset(seed=0)
-    with pytest.raises(UserError, match="step_chunk"):
+    with pytest.raises(UserError, match=r"shape \[2, 4, 7\]"):
         envs.step(np.zeros((2, 7), np.float32))
-    obs, *_ = envs.unwrapped.step_chunk(np.zeros((2, 8, 7), np.float32))
-    assert obs["pixels"].shape[:2] == (2, 8)
+    obs, rewards, *_ = envs.unwrapped.step_chunk(np.zeros((2, 4, 7), np.float32))
+    assert obs["pixels"].shape[:2] == (2, 4)
+    envs.reset(seed=0)
+    last, reward, *_, infos = envs.step(np.zeros((2, 4, 7), np.float32))
+    assert np.array_equal(infos["frames"], obs["pixels"]) and np.array_equal(last["pixels"], obs["pixels"][:, -1])
+    assert np.allclose(reward, rewards.sum(axis=1))
 
 
 def test_fork_and_replay_are_bit_identical(env_id, world, make_env):

@@ -9,6 +9,8 @@ is to be read:
   that one evaluation moves what moves and leaves the rest alone.
 - `clean_pass` (published): after the last denoising step the clean frame is run once more at t = 0 to fill the cache.
   Nano models, which see the clean previous frame in their input, cache the last denoising pass itself.
+
+A tokenizer that packs several pixel frames into a latent one decodes as a stream, whose state goes with the world's.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from wfm_sim.actions import ACTION_DIM, ACTION_HIGH, ACTION_LOW, RATE_HZ, UNITS,
 from wfm_sim.errors import UserError
 from wfm_sim.models.dit import DiT, DiTConfig
 from wfm_sim.models.kv_cache import KVCache
+from wfm_sim.models.streaming import StreamState, VideoTokenizer
 from wfm_sim.models.tokenizer import Tokenizer, TokenizerConfig
-from wfm_sim.world_model import WorldModelSpec
+from wfm_sim.world_model import WorldModelSpec, check_condition, check_start
 
 # Dead-reckoned poses are shown to a network in units of 0.2 m and 1 rad.
 ODOMETRY_SCALE = np.array([5.0] * 3 + [1.0] * 3)
@@ -44,6 +47,8 @@ class WorldConfig:
         anchor: The newest given frame goes into every step as extra channels, so that what it shows (a static camera's
             background, the look of every object) is not forgotten when it leaves the window.
         odometry: Every step also gets the gripper pose commanded so far, dead-reckoned from that frame (6 numbers).
+        same_noise: Those steps re-noise with the noise that the frame began from (the published few-step models), not
+            with fresh noise.
         action_scale: Canonical actions times this are what the network sees; Cosmos has 20 for metres and radians.
             The gripper is given as 0 = open .. 1 = closed (Cosmos' continuous_gripper_state).
     """
@@ -59,6 +64,7 @@ class WorldConfig:
     odometry: bool = False
     prediction: Literal["velocity", "residual"] = "residual"
     clean_pass: bool = False
+    same_noise: bool = False
     action_scale: float = 20.0
 
     @property
@@ -94,6 +100,7 @@ class CausalState:
         latent, anchor: [B, C, h, w], the newest frame and the newest given one.
         pose: float64 [B, 7], the commanded gripper pose, seen from that at `anchor`.
         seeds, clock: int64 [B], seed and number of steps taken.
+        stream: Of the decoder, where the tokenizer packs several frames into one; None for an image tokenizer.
     """
 
     cache: KVCache
@@ -102,6 +109,7 @@ class CausalState:
     pose: NDArray[np.float64]
     seeds: Tensor
     clock: Tensor
+    stream: StreamState | None = None
 
     def __len__(self) -> int:
         return self.latent.shape[0]
@@ -117,6 +125,7 @@ class CausalState:
             self.pose[rows if isinstance(rows, slice) else rows.numpy()].copy(),
             self.seeds[rows].clone(),
             self.clock[rows].clone(),
+            None if self.stream is None else self.stream[rows],
         )
 
     def clone(self) -> CausalState:
@@ -131,6 +140,7 @@ class CausalState:
             np.concatenate([s.pose for s in states]),
             torch.cat([s.seeds for s in states]),
             torch.cat([s.clock for s in states]),
+            None if states[0].stream is None else StreamState.cat([s.stream for s in states if s.stream is not None]),
         )
 
 
@@ -151,14 +161,16 @@ class CausalWorldModel(nn.Module):
     latent_mean: Tensor
     latent_std: Tensor
 
-    def __init__(self, cfg: WorldConfig) -> None:
+    def __init__(self, cfg: WorldConfig, tokenizer: VideoTokenizer | None = None, net: DiT | None = None) -> None:
+        """A world of `cfg`, with fresh weights where no part is given."""
         super().__init__()
-        if not cfg.tokenizer.is_image:
-            raise UserError("the causal simulator needs an image tokenizer (temporal_compression=None)")
         self.cfg = cfg
-        self.tokenizer = Tokenizer(cfg.tokenizer)
-        self.net = DiT(cfg.dit)
-        c = cfg.tokenizer.latent_channels
+        self.tokenizer: Any = Tokenizer(cfg.tokenizer) if tokenizer is None else tokenizer
+        self.net = DiT(cfg.dit) if net is None else net
+        self.texts: list[tuple[Tensor, Tensor]] | None = None
+        c, frames = self.tokenizer.latent_channels, self.tokenizer.temporal_compression
+        if cfg.dit.action_dim and cfg.dit.actions_per_latent != frames:
+            raise UserError(f"a step has {frames} frames, but its network takes {cfg.dit.actions_per_latent} actions")
         self.register_buffer("latent_mean", torch.zeros(c))
         self.register_buffer("latent_std", torch.ones(c))
         self.metadata: dict[str, Any] = {}
@@ -170,10 +182,21 @@ class CausalWorldModel(nn.Module):
             condition_low=tuple(ACTION_LOW.tolist()),
             condition_high=tuple(ACTION_HIGH.tolist()),
             condition_units=UNITS,
-            frames_per_step=1,
+            frames_per_step=frames,
             context_frames=cfg.window,
             latent_shape=cfg.latent_shape,
         )
+
+    @torch.no_grad()
+    def tell(self, context: Tensor) -> None:
+        """Give the text, [1, K, D], that the network attends to in every step from now on."""
+        weights = next(self.net.parameters())
+        self.texts = self.net.text_keys(context.to(weights.device, weights.dtype))
+
+    @property
+    def streams(self) -> bool:
+        """Whether a latent frame holds several pixel frames."""
+        return self.spec.frames_per_step > 1
 
     @property
     def dtype(self) -> torch.dtype:
@@ -184,18 +207,32 @@ class CausalWorldModel(nn.Module):
 
     def encode(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
         """uint8 [B, T, H, W, 3] -> normalised latents [B, C, T, h, w]."""
-        x = frames_to_tensor(frames).to(self.latent_mean.device, self.latent_mean.dtype)
         mean, std = (a[None, :, None, None, None] for a in (self.latent_mean, self.latent_std))
-        return (self.tokenizer.encode_video(x) - mean) / std
+        x = frames_to_tensor(frames).to(mean.device, next(self.tokenizer.parameters()).dtype)
+        return (self.tokenizer.encode_video(x).to(mean) - mean) / std
 
     def decode(self, latents: Tensor) -> NDArray[np.uint8]:
         """Normalised latents [B, C, T, h, w] -> uint8 [B, T, H, W, 3]."""
+        return tensor_to_frames(self.tokenizer.decode_video(self._raw(latents)))
+
+    def _raw(self, latents: Tensor) -> Tensor:
+        """Latents as the tokenizer has them."""
         mean, std = (a[None, :, None, None, None] for a in (self.latent_mean, self.latent_std))
-        return tensor_to_frames(self.tokenizer.decode_video(latents * std + mean))
+        return (latents * std + mean).to(next(self.tokenizer.parameters()).dtype)
+
+    def _decode_next(self, latents: Tensor, stream: StreamState | None) -> tuple[NDArray[np.uint8], StreamState]:
+        """`decode` of what follows the frames of `stream` (nothing, if None)."""
+        pixels, stream = self.tokenizer.decode_stream(self._raw(latents), stream, window=self.cfg.window)
+        return tensor_to_frames(pixels), stream
 
     def scale_actions(self, actions: NDArray[np.floating[Any]] | Tensor) -> Tensor:
-        """Canonical [..., 7] -> what the network sees: displacements scaled, gripper 0 = open .. 1 = closed."""
+        """Canonical [..., 7] -> what the network sees: displacements scaled, gripper 0 = open .. 1 = closed.
+
+        Conditions of other units (joint positions) are only scaled.
+        """
         a = torch.as_tensor(actions, dtype=torch.float32, device=self.latent_mean.device)
+        if self.spec.condition_units != UNITS:
+            return a * self.cfg.action_scale
         return torch.cat((a[..., :6] * self.cfg.action_scale, 1 - a[..., 6:]), dim=-1).to(self.latent_mean.dtype)
 
     def condition(self, actions: NDArray[np.floating[Any]] | Tensor, poses: NDArray[np.floating[Any]]) -> Tensor:
@@ -215,48 +252,44 @@ class CausalWorldModel(nn.Module):
     @torch.inference_mode()
     def start(self, frames: NDArray[np.uint8], *, seeds: Sequence[int] | None = None) -> CausalState:
         """See WorldModel.start."""
-        frames = np.asarray(frames)
-        h, w = self.cfg.frame_size
-        if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[2:] != (h, w, 3) or 0 in frames.shape[:2]:
-            raise UserError(
-                f"start frames: expected uint8 [B, T>=1, {h}, {w}, 3], got {frames.dtype} {list(frames.shape)}"
-            )
-        batch = frames.shape[0]
-        if seeds is not None and len(seeds) != batch:
-            raise UserError(f"seeds: expected {batch}, one per row, got {len(seeds)}")
+        frames = check_start(frames, seeds, self.spec)
+        batch = len(frames)
+        packed = self.spec.frames_per_step  # the first latent frame holds one pixel frame, later ones so many
+        count = 1 + (min(frames.shape[1], 1 + (self.cfg.window - 1) * packed) - 1) // packed * packed
         # one row at a time: convolutions round differently in a batch, and a row must not depend on its neighbours
-        z = torch.cat([self.encode(row[None]) for row in frames[:, -self.cfg.window :]])
+        z = torch.cat([self.encode(row[None]) for row in frames[:, -count:]])
         cache = self._prefill(z, z[:, :, -1:])
+        stream = self._decode_next(z, None)[1] if self.streams else None
         seed_row = torch.as_tensor([0] * batch if seeds is None else [int(s) for s in seeds], dtype=torch.int64)
         pose = np.zeros((batch, ACTION_DIM))
-        return CausalState(cache, z[:, :, -1], z[:, :, -1], pose, seed_row, torch.zeros(batch, dtype=torch.int64))
+        clock = torch.zeros(batch, dtype=torch.int64)
+        return CausalState(cache, z[:, :, -1], z[:, :, -1], pose, seed_row, clock, stream)
 
     @torch.inference_mode()
     def step(self, state: CausalState, condition: NDArray[np.float32]) -> tuple[CausalState, NDArray[np.uint8]]:
         """See WorldModel.step."""
-        state = self.step_latent(state, condition)
-        return state, self.decode(state.latent[:, :, None])
+        new = self.step_latent(state, condition)
+        if not self.streams:
+            return new, self.decode(new.latent[:, :, None])
+        frames, stream = self._decode_next(new.latent[:, :, None], state.stream)
+        return replace(new, stream=stream), frames
 
     @torch.inference_mode()
     def step_latent(self, state: CausalState, condition: NDArray[np.float32]) -> CausalState:
-        """`step` without decoding the frame; `state.latent` holds it."""
-        condition = np.asarray(condition, dtype=np.float32)
-        expected = (len(state), 1, len(self.spec.condition_low))
-        if condition.shape != expected:
-            raise UserError(
-                f"condition: expected shape {list(expected)} [rows, frames, numbers], got {list(condition.shape)}"
-            )
-        if not np.isfinite(condition).all():
-            raise UserError("condition: every number must be finite, got NaN or infinity")
-        pose = apply_action(state.pose, condition[:, 0]) if self.cfg.odometry else state.pose
-        action = self.condition(condition, pose[:, None])
+        """`step` without decoding the frame; `state.latent` holds it. (A decoder's stream does not go along.)"""
+        condition = check_condition(condition, len(state), self.spec)
+        pose = state.pose
+        if self.cfg.odometry:
+            for row in condition.swapaxes(0, 1):
+                pose = apply_action(pose, row)
+        action = self.condition(condition, pose[:, None]).flatten(1)[:, None]
         previous, anchor = state.latent[:, :, None], state.anchor[:, :, None]
         noise = self._noise(state)
         cache = state.cache.extended()
         x, clean = noise(0), previous
         for i, t in enumerate(self.cfg.times):
             if i:
-                x = (1 - t) * clean + t * noise(i)
+                x = (1 - t) * clean + t * noise(0 if self.cfg.same_noise else i)
             clean = self.clean(x, t, self._network(x, t, previous, anchor, action, cache, given=False), previous)
         if self.cfg.clean_pass:
             self._network(clean, 0.0, previous, anchor, action, cache, given=False)
@@ -301,9 +334,11 @@ class CausalWorldModel(nn.Module):
     ) -> Tensor:
         b, dtype = x.shape[0], x.dtype
         extra = torch.cat((previous, anchor), dim=1) if self.cfg.anchor else previous
+        texts = None if self.texts is None else [tuple(a.expand(b, *a.shape[1:]) for a in pair) for pair in self.texts]
         output: Tensor = self.net(
             x.to(self.dtype),
             x.new_full((b, 1), t),
+            context=texts,
             condition_mask=torch.full_like(x[:, :1], float(given), dtype=self.dtype),
             action=action,
             cache=cache,
