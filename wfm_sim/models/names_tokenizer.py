@@ -24,12 +24,9 @@ Table = list[tuple[str, str]]  # (beginning of diffusers' name, beginning of our
 
 def _places() -> Table:
     table = []
-    for side, theirs, ours, resize in (
-        ("encoder", "down_blocks", "down", "down"),
-        ("decoder", "up_blocks", "up", "up"),
-    ):
-        a, b = f"{side}.{theirs}.#", f"{side}.{ours}.#"
-        table += [(f"{a}.resnets.#.", f"{b}.block.#."), (f"{a}.{resize}samplers.0.", f"{b}.{resize}sample.")]
+    for side, way in (("encoder", "down"), ("decoder", "up")):
+        a, b = f"{side}.{way}_blocks.#", f"{side}.{way}.#"
+        table += [(f"{a}.resnets.#.", f"{b}.block.#."), (f"{a}.{way}samplers.0.", f"{b}.{way}sample.")]
         table += [(f"{side}.mid_block.resnets.{i}.", f"{side}.mid.block_{i + 1}.") for i in range(2)]
         for i, attention in enumerate(("attentions", "temp_attentions")):
             table.append((f"{a}.{attention}.#.", f"{b}.attn.#.{i}."))

@@ -35,11 +35,11 @@ def _places(levels: int, num_res_blocks: int) -> Table:
             ("head.2.", "conv_out."),
         ):
             table.append((side + theirs, side + ours))
-    ours = []
+    blocks = []
     for i in range(levels):
-        ours += [f"decoder.up_blocks.{i}.resnets.{j}." for j in range(num_res_blocks + 1)]
-        ours += [f"decoder.up_blocks.{i}.upsamplers.0."] if i < levels - 1 else []
-    return table + [(f"decoder.upsamples.{n}.", name) for n, name in enumerate(ours)]
+        blocks += [f"decoder.up_blocks.{i}.resnets.{j}." for j in range(num_res_blocks + 1)]
+        blocks += [f"decoder.up_blocks.{i}.upsamplers.0."] if i < levels - 1 else []
+    return table + [(f"decoder.upsamples.{n}.", name) for n, name in enumerate(blocks)]
 
 
 def _rename(name: str, places: Iterable[tuple[str, str]], inside: Iterable[tuple[str, str]]) -> str:

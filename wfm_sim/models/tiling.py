@@ -59,8 +59,8 @@ def _spans(length: int, tile: int, overlap: int) -> list[slice]:
     """Tiles that cover `length`; the last is moved back to end with it."""
     if length <= tile:
         return [slice(0, length)]
-    starts = list(range(0, length - tile, tile - overlap)) + [length - tile]
-    return [slice(a, a + tile) for a in starts]
+    starts = range(0, length - tile, tile - overlap)
+    return [slice(a, a + tile) for a in (*starts, length - tile)]
 
 
 def _ramp(span: slice, length: int, overlap: int, like: Tensor) -> Tensor:
@@ -89,10 +89,9 @@ def _blend(
                 total = part.new_zeros(*part.shape[:-2], height * scale, width * scale)
                 weights = part.new_zeros(height * scale, width * scale)
             r, c = (slice(a.start * scale, a.stop * scale) for a in (rows, columns))
-            weight = _ramp(r, height * scale, overlap * scale, part)[:, None] * _ramp(
-                c, width * scale, overlap * scale, part
-            )
+            down, across = (_ramp(a, n * scale, overlap * scale, part) for a, n in ((r, height), (c, width)))
+            weight = down[:, None] * across
             total[..., r, c] += part * weight
             weights[r, c] += weight
     assert total is not None and weights is not None
-    return total / weights
+    return total.div_(weights)

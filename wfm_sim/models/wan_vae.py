@@ -63,8 +63,8 @@ class WanConfig:
         return asdict(self)
 
 
-def diffusers_vae(cfg: WanConfig) -> nn.Module:
-    """diffusers' network of this size, with fresh weights.
+def diffusers_vae(cfg: WanConfig) -> Any:
+    """diffusers' AutoencoderKLWan of this size, with fresh weights.
 
     Raises:
         UserError: diffusers is not installed.
@@ -95,7 +95,7 @@ class WanVAE(nn.Module):
     def __init__(self, cfg: WanConfig) -> None:
         super().__init__()
         self.cfg = cfg
-        vae: Any = diffusers_vae(cfg)
+        vae = diffusers_vae(cfg)
         self.encoder, self.decoder = vae.encoder, vae.decoder
         self.quant_conv, self.post_quant_conv = vae.quant_conv, vae.post_quant_conv
 
