@@ -9,8 +9,6 @@ Against drift, it is trained on its own frames: a pool keeps clips of running ro
 all its frames are predicted in one pass from those it held; the predictions, moved on by one frame, are what it holds
 next. So a clip that was drawn n times has drifted for n steps at every frame, as in self-forcing (arXiv 2506.08009),
 for the price of an ordinary step. (It is a Jacobi iteration along the rollout; the weights change slowly meanwhile.)
-
-Against blur, an adversary can be trained beside it (training/adversary.py): `ActionRecipe.adversary`.
 """
 
 from __future__ import annotations
@@ -23,8 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from wfm_sim.actions import ACTION_DIM, dead_reckoning
 from wfm_sim.errors import UserError
@@ -32,7 +29,6 @@ from wfm_sim.models.causal_world import CausalWorldModel
 from wfm_sim.models.checkpoint import load, save
 from wfm_sim.models.dit import block_causal_mask
 from wfm_sim.training.action_recipe import ActionRecipe, encode_all
-from wfm_sim.training.adversary import Adversary, adversary_loss, committing_gradient
 from wfm_sim.training.frames import Frames, load_frames
 from wfm_sim.video_metrics import moving_psnr, psnr
 
@@ -97,19 +93,14 @@ class ActionTask:
         if recipe.init_net:
             self.world.net.load_state_dict(start.net.state_dict())
         self.world.tokenizer.requires_grad_(False)
-        self.net = self.world.net
-        self.adversary = Adversary(cfg.latent_shape[0], 2 * cfg.latent_shape[0]) if recipe.adversary else None
-        self.model: nn.Module = self.net
-        if self.adversary is not None:
-            self.model = nn.ModuleDict({"net": self.net, "adversary": self.adversary})
+        self.model = self.world.net
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.world.to(self.device)
-        self.model.to(self.device)
         cache = recipe.out.parent / "cache"
         self.data = load_frames(recipe.data, cfg.frame_size, cache, recipe.split, recipe.hold_out)
         self.latents = encode_all(self.world, self.data, recipe.loop.bf16)
         self.starts, self.chance = self._clips()
-        self.network = torch.compile(self.net, dynamic=False) if recipe.loop.compile else self.net
+        self.network = torch.compile(self.model, dynamic=False) if recipe.loop.compile else self.model
         tokens, t = cfg.tokens, recipe.clip
         allowed = block_causal_mask(t, tokens, window=cfg.window, device=self.device)
         # In a rollout the given frame leaves the window: half of the steps are trained without it in sight.
@@ -117,7 +108,7 @@ class ActionTask:
         hidden[tokens:, :tokens] = False
         self.masks = [_strips(a, 3 * tokens) for a in (allowed, hidden)]
         c, h, w = cfg.latent_shape
-        self.rope = self.net.rope(t, h, w, None, torch.float32, self.device)
+        self.rope = self.model.rope(t, h, w, None, torch.float32, self.device)
         # What the frames after each clip's first are predicted from, and: first frame's index, age, anchor's index.
         self.pool_latent = torch.zeros(recipe.pool if recipe.replay else 0, c, t - 1, h, w, dtype=torch.float16)
         self.pool_at = torch.full((recipe.pool, 3), -1, dtype=torch.int64)
@@ -247,15 +238,12 @@ class ActionTask:
         weight = weight * open_ + r.objects * objects
         error = predicted - z
         loss = (weight * ((error.square() + 0.01).sqrt() - 0.1)).sum() / (weight.sum() * z.shape[1])
-        metrics = {}
-        if self.adversary is not None:
-            extra, metrics = self._contest(step, batch, predicted, weight - open_, loss, generator)
-            loss = loss + extra
         with torch.no_grad():
             squared = error.square().mean(dim=1, keepdim=True)
             astray = (squared * objects).sum(dim=(1, 2, 3, 4)) / objects.sum(dim=(1, 2, 3, 4)).clamp(min=1)
         astray, squared = astray.cpu(), squared.mean(dim=(1, 3, 4)).cpu()
         one_step = ((batch.time == 1) & ~batch.given).cpu()
+        metrics = {}
         for name, rows in (("", torch.from_numpy(batch.row < 0)), ("_own", torch.from_numpy(batch.row >= 0))):
             for metric, values in (
                 ("mse1", squared[one_step & rows[:, None]]),
@@ -266,31 +254,6 @@ class ActionTask:
         if r.replay:
             self._keep(batch, (batch.given.sum(dim=1).cpu() == 1) & (astray < r.astray), predicted)
         return loss, metrics
-
-    def _contest(
-        self, step: int, batch: _Batch, predicted: Tensor, weight: Tensor, loss: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
-        """The adversary's own loss, with a term that has the value 0 and moves `predicted` towards winning.
-
-        Patches count by `weight` [B, 1, T, h, w], 0 where nothing moves. How hard it pushes is a share of what `loss`
-        does, measured at the predictions (as in arXiv 2012.09841, eq. 7).
-        """
-        assert self.adversary is not None
-
-        def rows(x: Tensor) -> Tensor:  # the first frame of a clip is given, always
-            return x.detach()[:, :, 1:].transpose(1, 2).flatten(0, 1)
-
-        true, imagined = rows(batch.z), rows(predicted)
-        seen = torch.cat((rows(batch.previous), rows(batch.shown.expand_as(batch.z))), dim=1)
-        patches = F.avg_pool2d(rows(weight), 2)
-        own = adversary_loss(self.adversary, true, imagined, seen, patches, generator)
-        lost, gradient = committing_gradient(self.adversary, true, imagined, seen, patches)
-        push = torch.zeros_like(predicted)
-        push[:, :, 1:] = gradient.unflatten(0, (len(batch.first), -1)).transpose(1, 2)
-        (pull,) = torch.autograd.grad(loss, predicted, retain_graph=True)
-        share = self.recipe.adversary * min(1.0, step / self.recipe.adversary_warmup)
-        term = (predicted * (push * (share * pull.norm() / push.norm().clamp(min=1e-12)))).sum()
-        return own + term - term.detach(), {"adversary": float(own.detach()), "contest": float(lost)}
 
     @torch.no_grad()
     def _keep(self, batch: _Batch, usable: Tensor, frames: Tensor) -> None:

@@ -40,8 +40,6 @@ class ActionRecipe:
         moving, changed: Extra loss weight where the picture moves now, or differs from the anchor.
         objects: The same round known objects that move or are no longer where the anchor shows them: they are small,
             and what a rollout is judged by.
-        adversary: How hard the adversary pushes predictions to be sharp, relative to the regression loss; 0 = none.
-        adversary_warmup: Steps over which it rises to that.
         contact: Chance weight of clips in which a known object moves, relative to 1 for others.
     """
 
@@ -62,8 +60,6 @@ class ActionRecipe:
     moving: float = 4.0
     changed: float = 4.0
     objects: float = 16.0
-    adversary: float = 0.0
-    adversary_warmup: int = 200
     contact: float = 3.0
     init_net: bool = False
     tokenizer_steps: int = 0

@@ -83,26 +83,16 @@ class Task(Protocol):
 
 
 def optimisers(model: nn.Module, cfg: LoopConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the transformer blocks, AdamW for everything else.
-
-    A part of the model with attributes `lr_scale` and `betas` learns at that multiple of AdamW's rate, with those.
-    """
+    """Muon for the matrices inside the transformer blocks, AdamW for everything else."""
     matrices: list[nn.Parameter] = []
-    groups: dict[str, dict[str, Any]] = {"": {"params": []}}
-    for child, module in model.named_children():
-        if hasattr(module, "lr_scale"):
-            groups[child] = {"params": [], "scale": module.lr_scale, "betas": module.betas}
+    others: list[nn.Parameter] = []
     for name, p in model.named_parameters():
         if not p.requires_grad:
             continue
-        if ".blocks." in f".{name}" and p.ndim == 2 and "modulation" not in name and cfg.muon:
-            matrices.append(p)
-        else:
-            part = name.partition(".")[0]
-            groups[part if part in groups else ""]["params"].append(p)
-    used = [group for group in groups.values() if group["params"]]
+        inner = ".blocks." in f".{name}" and p.ndim == 2 and "modulation" not in name
+        (matrices if inner and cfg.muon else others).append(p)
     out: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(used, lr=cfg.lr, weight_decay=cfg.weight_decay, betas=(0.9, 0.98))
+        torch.optim.AdamW(others, lr=cfg.lr, weight_decay=cfg.weight_decay, betas=(0.9, 0.98))
     ]
     if matrices:
         out.append(torch.optim.Muon(matrices, lr=cfg.lr, weight_decay=cfg.weight_decay, adjust_lr_fn="match_rms_adamw"))
@@ -216,7 +206,7 @@ def train(make_task: Callable[[int], Task], cfg: LoopConfig, out: Path, about: d
         for o in opts:
             scale = cfg.adamw_scale if len(opts) > 1 and isinstance(o, torch.optim.AdamW) else 1.0
             for group in o.param_groups:
-                group["lr"] = scale * group.get("scale", 1.0) * cfg.lr_at(step)
+                group["lr"] = scale * cfg.lr_at(step)
         autocast = torch.autocast(device.type, torch.bfloat16) if cfg.bf16 else nullcontext()
         with autocast:
             loss, metrics = task.loss(step, generator_for(cfg.seed, step, rank), rank)

@@ -91,8 +91,6 @@ def action_debug(data: Path, out: Path) -> ActionRecipe:
         one_step=1.0,
         replay=0.5,
         pool=8,
-        adversary=0.5,
-        adversary_warmup=2,
         split=None,
         val_split=None,
     )

@@ -109,9 +109,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 
 
 def test_pooled_clips_move_on_one_frame_with_what_was_predicted(data: Path, tokenizer: Path, tmp_path: Path) -> None:
-    recipe = replace(
-        action_debug(data, tmp_path / "run"), init=tokenizer, pool=2, pool_age=3, prev_noise=0.0, adversary=0.0
-    )
+    recipe = replace(action_debug(data, tmp_path / "run"), init=tokenizer, pool=2, pool_age=3, prev_noise=0.0)
     task = ActionTask(prepare(recipe))
     task.network = lambda x, *_, **__: torch.zeros_like(x)  # predicts every frame as a repetition of the one before
     ages = set()
