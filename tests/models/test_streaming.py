@@ -47,7 +47,7 @@ def _build(name: str) -> Any:
 
 
 def _clip(model: Any, batch: int, latents: int) -> Tensor:
-    return torch.rand(batch, 3, 1 + (latents - 1) * model.temporal_compression, 32, 48) * 2 - 1
+    return torch.rand(batch, 3, 1 + (latents - 1) * model.temporal_compression, 16, 32) * 2 - 1
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
@@ -72,8 +72,8 @@ def test_frame_by_frame_and_in_larger_pieces_equal_the_whole_clip(name: str) -> 
 
 @pytest.mark.parametrize("name", ["cv8x8x8", "dv4x8x8", "attention in levels", "wan"])
 def test_states_fork_and_rows_of_different_age_share_a_batch(name: str) -> None:
-    model = _build(name)
-    t, x = model.temporal_compression, _clip(model, 2, 5)
+    model = _build(name).double()  # batches of other sizes round differently, which WAN's norms amplify
+    t, x = model.temporal_compression, _clip(model, 2, 5).double()
     z = model.encode_video(x)
     y = model.decode_video(z)
 
