@@ -49,7 +49,7 @@ def make_world(
 
 
 def _load(world_model: str | Path, checkpoint: str | Path | None, options: dict[str, Any]) -> Any:
-    from wfm_sim.models import load, shipped_weights
+    from wfm_sim.models.checkpoint import is_path, load, shipped_weights
     from wfm_sim.models.simulators import SIMULATORS, load_simulator
 
     name = str(world_model)
@@ -59,12 +59,9 @@ def _load(world_model: str | Path, checkpoint: str | Path | None, options: dict[
         raise UserError(
             f"{name!r} takes no checkpoint and no model options; published models do: {', '.join(SIMULATORS)}"
         )
-    try:
-        return load(world_model)
-    except UserError as error:
-        if Path(name).suffix or Path(name).exists() or "/" in name:
-            raise
-        raise unknown("world model", name, [*shipped_weights(), *SIMULATORS]) from error
+    if not is_path(name) and name not in shipped_weights():
+        raise unknown("world model", name, [*shipped_weights(), *SIMULATORS])
+    return load(world_model)
 
 
 def _judge(judge: str | Path | Judges | None) -> Judges | None:

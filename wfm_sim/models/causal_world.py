@@ -30,6 +30,7 @@ from wfm_sim.models.dit import DiT, DiTConfig
 from wfm_sim.models.kv_cache import KVCache
 from wfm_sim.models.streaming import StreamState, VideoTokenizer
 from wfm_sim.models.tokenizer import Tokenizer, TokenizerConfig
+from wfm_sim.models.wan_vae import WanConfig, WanVAE
 from wfm_sim.world_model import WorldModelSpec, check_condition, check_start
 
 # Dead-reckoned poses are shown to a network in units of 0.2 m and 1 rad.
@@ -55,7 +56,7 @@ class WorldConfig:
 
     name: str
     frame_size: tuple[int, int]
-    tokenizer: TokenizerConfig
+    tokenizer: TokenizerConfig | WanConfig
     dit: DiTConfig
     fps: float = RATE_HZ
     window: int = 8
@@ -70,7 +71,7 @@ class WorldConfig:
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         s = self.tokenizer.spatial_compression
-        return self.tokenizer.latent_channels, self.frame_size[0] // s, self.frame_size[1] // s
+        return self.dit.in_channels, self.frame_size[0] // s, self.frame_size[1] // s
 
     @property
     def tokens(self) -> int:
@@ -144,6 +145,10 @@ class CausalState:
         )
 
 
+def _tokenizer(cfg: TokenizerConfig | WanConfig) -> nn.Module:
+    return Tokenizer(cfg) if isinstance(cfg, TokenizerConfig) else WanVAE(cfg)
+
+
 def frames_to_tensor(frames: NDArray[np.uint8] | Tensor) -> Tensor:
     """uint8 [B, T, H, W, 3] -> float32 [B, 3, T, H, W] in [-1, 1]."""
     return torch.as_tensor(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
@@ -165,7 +170,7 @@ class CausalWorldModel(nn.Module):
         """A world of `cfg`, with fresh weights where no part is given."""
         super().__init__()
         self.cfg = cfg
-        self.tokenizer: Any = Tokenizer(cfg.tokenizer) if tokenizer is None else tokenizer
+        self.tokenizer: Any = _tokenizer(cfg.tokenizer) if tokenizer is None else tokenizer
         self.net = DiT(cfg.dit) if net is None else net
         self.texts: list[tuple[Tensor, Tensor]] | None = None
         c, frames = self.tokenizer.latent_channels, self.tokenizer.temporal_compression

@@ -52,6 +52,12 @@ def fast_dtype(device: str = "cpu") -> torch.dtype:
     return torch.bfloat16 if probe is not None and probe() else torch.float32
 
 
+def is_path(text: str) -> bool:
+    """Whether it stands for a file or folder, not for a model's name (which may have a dot: 'predict2.5-2b')."""
+    path = Path(text)
+    return path.suffix[1:2].isalpha() or os.sep in text or path.exists()
+
+
 def load(
     name_or_path: str | os.PathLike[str], *, device: str = "cpu", dtype: torch.dtype | None = None
 ) -> CausalWorldModel:
@@ -67,8 +73,7 @@ def load(
     """
     text = os.fspath(name_or_path)
     path = Path(text)
-    looks_like_path = path.suffix != "" or os.sep in text or path.exists()
-    if not looks_like_path:
+    if not is_path(text):
         known = shipped_weights()
         if text not in known:
             raise unknown("world model", text, known)

@@ -33,12 +33,13 @@ from wfm_sim.models.published import load_preset, random_preset
 from wfm_sim.models.registry import preset
 from wfm_sim.models.sampling import (
     Predict1Settings,
-    Settings,
+    Predict2Settings,
+    Predict25Settings,
     predict2_action_settings,
     predict25_action_settings,
 )
 from wfm_sim.models.schedules import TRIGFLOW_ANGLES
-from wfm_sim.models.streaming import VideoTokenizer
+from wfm_sim.models.tokenizer import Tokenizer
 from wfm_sim.world_model import WorldModel, WorldModelSpec
 
 RANDOM = "random"
@@ -62,7 +63,7 @@ class Simulator:
     tokenizer: str
     frame_size: tuple[int, int]
     fps: float
-    settings: Callable[[], Settings] | None = None
+    settings: Callable[[], Predict1Settings | Predict2Settings | Predict25Settings] | None = None
     window: int = 8
 
 
@@ -85,10 +86,10 @@ SIMULATORS: dict[str, Simulator] = {
 class FrameByFrame(nn.Module):
     """A causal video tokenizer that takes every frame as a clip of its own, as Predict1's action model has it."""
 
-    def __init__(self, tokenizer: VideoTokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
-        self.tokenizer: Any = tokenizer
-        self.cfg = replace(self.tokenizer.cfg, temporal_compression=None)
+        self.tokenizer = tokenizer
+        self.cfg = replace(tokenizer.cfg, temporal_compression=None)
 
     def encode_video(self, x: Tensor) -> Tensor:
         """float [B, 3, T, H, W] -> [B, C, T, h, w]."""
