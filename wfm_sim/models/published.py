@@ -57,7 +57,7 @@ def find_checkpoint(kind: Preset, checkpoint: str | os.PathLike[str] | None = No
             if any(folder.glob("*.safetensors")):
                 return [folder]
     elif given is not None and given.is_file():
-        parts = [given.with_name(name) for name in kind.files]
+        parts = [given.with_name(Path(name).name) for name in kind.files]
         return parts if given in parts and all(p.is_file() for p in parts) else [given]
     if not kind.repository and given is None:
         raise UserError("no weights of this network were published; give a checkpoint")
