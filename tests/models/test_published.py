@@ -123,7 +123,7 @@ def published_file(layout: str, network: DiT, folder: Path) -> Path:
 )
 def test_a_published_dit_computes_what_was_saved(layout: str, cfg: DiTConfig, tmp_path: Path) -> None:
     network = randomised(DiT(cfg))
-    loaded = load_files("dit", cfg, [published_file(layout, network, tmp_path)])
+    loaded: Any = load_files("dit", cfg, [published_file(layout, network, tmp_path)])
     same_state(loaded, network)
     assert torch.equal(dit_output(loaded), dit_output(network))
 
@@ -302,7 +302,7 @@ def test_round_trip(family: str, network: Any, limit: int, tmp_path: Path) -> No
     )
     assert saved.name == ("x.safetensors" if limit == 10**9 else "x.safetensors.index.json")
     for source in (saved, tmp_path):
-        loaded = load_network(source)
+        loaded: Any = load_network(source)
         assert loaded.cfg == network.cfg
         same_state(loaded, network)
     if family == "dit":
@@ -319,7 +319,7 @@ def test_shards_are_as_the_hub_has_them(tmp_path: Path) -> None:
     assert len(files) > 2
     state = network.state_dict()
     assert index["metadata"]["total_size"] == sum(v.nbytes for v in state.values())
-    read = {}
+    read: dict[str, Tensor] = {}
     for file in files:
         tensors = load_file(tmp_path / file)  # by the safetensors package
         assert sum(v.nbytes for v in tensors.values()) <= 200_000

@@ -163,7 +163,7 @@ def save_network(
     if len(shards) == 1:
         write_safetensors(path, state, metadata)
         return path
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for i, shard in enumerate(shards, start=1):
         file = f"{path.stem}-{i:05d}-of-{len(shards):05d}.safetensors"
         write_safetensors(path.with_name(file), {name: state[name] for name in shard}, metadata)
@@ -201,4 +201,4 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
         file.write(len(text).to_bytes(8, "little") + text)
         for value in tensors.values():
             if value.numel():
-                file.write(memoryview(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+                file.write(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

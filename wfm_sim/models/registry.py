@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from wfm_sim.errors import unknown
@@ -223,7 +223,7 @@ PRESETS: dict[str, Preset] = {
     **{
         f"predict2-{size.lower()}-text2image": _predict2(
             f"{size}-Text2Image",
-            lambda size=size: dit.predict2_image(size.lower()),
+            partial(dit.predict2_image, size.lower()),
             _TEXT,
             "model.pt",
             size=(1, 96, 128),
@@ -309,7 +309,7 @@ PRESETS: dict[str, Preset] = {
     **{
         f"predict2.5-2b-action-interactive-{robot}": Preset(
             "dit",
-            lambda width=width: dit.predict25_2b_interactive(width),
+            partial(dit.predict25_2b_interactive, width),
             "",
             ("model_ema_bf16.pt",),
             f"4 actions of {width} numbers per latent frame, first frame; frame by frame",

@@ -59,7 +59,7 @@ class StoredTensor:
         flat = torch.empty(count, dtype=self.dtype)
         checksum = 0
         if count:
-            view = memoryview(flat.view(torch.uint8).numpy())
+            view = flat.view(torch.uint8).numpy().data
             with self.path.open("rb", buffering=0) as file:
                 file.seek(self.offset)
                 done = 0

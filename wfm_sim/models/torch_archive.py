@@ -176,7 +176,7 @@ class _Unpickler(pickle.Unpickler):
 
 def _unpickle(data: bytes, storage: Callable[[str, torch.dtype | None], _Storage]) -> Any:
     for opcode, argument, _ in pickletools.genops(data):  # also finds arguments that are not all there
-        if opcode.name in ("PUT", "LONG_BINPUT") and argument > len(data):
+        if opcode.name in ("PUT", "LONG_BINPUT") and (argument or 0) > len(data):
             raise ValueError("a memo larger than the pickle")  # Python would allocate it
     return _Unpickler(io.BytesIO(data), storage).load()
 
