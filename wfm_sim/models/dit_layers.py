@@ -20,6 +20,7 @@ Mask = Tensor | tuple[Tensor, ...] | None
 # Keys and values of one attention, [B, heads, K, head_dim] each.
 KeysValues = tuple[Tensor, Tensor]
 
+PIECE = 512  # tokens that go through the MLP together on a CPU
 UNSPLIT = 256  # terms of a sum that the CPU's bfloat16 kernels never split
 
 
@@ -61,17 +62,19 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(dim // heads)
         self.output_proj = nn.Linear(dim, dim, bias=False)
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+    def _split(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+        """[B, S, D] -> [B, heads, S, head_dim]; normalised while a head's numbers still lie together."""
+        x = x.unflatten(-1, (self.heads, -1))
+        return (x if norm is None else norm(x)).transpose(1, 2)
 
     def keys_values(self, context: Tensor, rope: Rope | None = None) -> KeysValues:
         """Of a context [B, K, Dc]; reusable as long as the context stays (a text, over all denoising steps)."""
-        k = self.k_norm(self._split(self.k_proj(context)))
+        k = self._split(self.k_proj(context), self.k_norm)
         return k if rope is None else rotate(k, *rope), self._split(self.v_proj(context))
 
     def forward(self, x: Tensor, seen: KeysValues, rope: Rope | None = None, mask: Mask = None) -> Tensor:
         """x: [B, S, D] looks at `seen` -> [B, S, D]."""
-        q = self.q_norm(self._split(self.q_proj(x)))
+        q = self._split(self.q_proj(x), self.q_norm)
         if rope is not None:
             q = rotate(q, *rope)
         if isinstance(mask, tuple):
@@ -104,7 +107,11 @@ class FeedForward(nn.Module):
         self.layer2 = nn.Linear(hidden, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(F.gelu(self.layer1(x)), self.layer2)
+        if torch.is_grad_enabled() or x.device.type != "cpu":
+            return linear(F.gelu(self.layer1(x)), self.layer2)
+        # In pieces that stay in a CPU's cache, hidden numbers overwritten in place: fresh memory costs more than GELU.
+        parts = x.flatten(0, -2).split(PIECE)
+        return torch.cat([linear(torch.ops.aten.gelu_(self.layer1(part)), self.layer2) for part in parts]).view(x.shape)
 
 
 class TimestepProjection(nn.Module):
@@ -124,12 +131,17 @@ def modulation(dim: int, lora: int, chunks: int) -> nn.Sequential:
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """LayerNorm without affine, then scale and shift. x: [B, T, N, D]; scale, shift: [B, T, D], or T = 1."""
-    return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale[:, :, None]) + shift[:, :, None]
+    x = F.layer_norm(x, x.shape[-1:], eps=1e-6)
+    if torch.is_grad_enabled():
+        return x * (1 + scale[:, :, None]) + shift[:, :, None]
+    return torch.addcmul(shift[:, :, None], x, 1 + scale[:, :, None])
 
 
 def residual(x: Tensor, gate: Tensor, change: Tensor) -> Tensor:
-    """x + gate * change. x, change: [B, T, N, D]; gate: [B, T, D], or T = 1."""
-    return x + gate[:, :, None] * change
+    """x + gate * change, in place where no gradient is wanted. x, change: [B, T, N, D]; gate: [B, T, D], or T = 1."""
+    if torch.is_grad_enabled():
+        return x + gate[:, :, None] * change
+    return x.addcmul_(gate[:, :, None], change)
 
 
 @dataclass

@@ -15,7 +15,12 @@ Rope = tuple[Tensor, Tensor]
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Half-rotation rotary embedding. x: [B, heads, S, d]; cos, sin: [S, d] or [B, 1, S, d]."""
     a, b = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-b, a), dim=-1) * sin
+    if torch.is_grad_enabled():
+        return x * cos + torch.cat((-b, a), dim=-1) * sin
+    out, half = x * cos, a.shape[-1]
+    out[..., :half].addcmul_(b, sin[..., :half], value=-1)
+    out[..., half:].addcmul_(a, sin[..., half:])
+    return out
 
 
 def _shares(dim: int) -> tuple[int, int, int]:
