@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from wfm_sim import cli_eval, cli_models, cli_train
+from wfm_sim import cli_eval, cli_generate, cli_models, cli_train
 from wfm_sim.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -32,6 +32,7 @@ app.add_typer(cli_eval.app, name="eval")
 app.command()(cli_eval.demo)
 app.command()(cli_models.models)
 app.command()(cli_models.parity)
+app.command()(cli_generate.generate)
 
 
 @app.callback()

@@ -23,13 +23,21 @@ from wfm_sim.actions import ACTION_HIGH, ACTION_LOW, UNITS
 from wfm_sim.errors import UserError, unknown
 from wfm_sim.models import text
 from wfm_sim.models.causal_world import CausalWorldModel, WorldConfig
-from wfm_sim.models.checkpoint import fast_dtype
-from wfm_sim.models.checkpoint_files import read_tensors
 from wfm_sim.models.diffusion_world import DiffusionWorldModel
 from wfm_sim.models.dit import DiT
 from wfm_sim.models.generation import WorldGenerator
+from wfm_sim.models.generators import (
+    CV8,
+    WAN,
+    Parts,
+    beside,
+    check_size,
+    is_random,
+    load_parts,
+    text_width,
+    with_settings,
+)
 from wfm_sim.models.hub import find_file
-from wfm_sim.models.published import load_preset, random_preset
 from wfm_sim.models.registry import preset
 from wfm_sim.models.sampling import (
     Predict1Settings,
@@ -42,11 +50,9 @@ from wfm_sim.models.schedules import TRIGFLOW_ANGLES
 from wfm_sim.models.tokenizer import Tokenizer
 from wfm_sim.world_model import WorldModel, WorldModelSpec
 
-RANDOM = "random"
 RANDOM_NOTICE = "random weights: these frames show nothing"
 ACTION_SCALE = 20.0
 EMPTY_PROMPT = "cr1_empty_string_text_embeddings.pt"  # what Predict2.5's action models were trained with
-WAN = "wan2.1-vae"
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def _bridge_settings() -> Predict1Settings:
 
 _INTERACTIVE = Simulator(WAN, (256, 320), 4.0)
 SIMULATORS: dict[str, Simulator] = {
-    "predict1-7b-action": Simulator("cosmos-tokenize1-cv8x8x8-720p", (256, 320), 4.0, _bridge_settings),
+    "predict1-7b-action": Simulator(CV8, (256, 320), 4.0, _bridge_settings),
     "predict2-2b-action": Simulator(WAN, (480, 640), 4.0, predict2_action_settings),
     "predict2.5-2b-action": Simulator(WAN, (256, 320), 4.0, predict25_action_settings),
     "predict2.5-2b-action-interactive": _INTERACTIVE,
@@ -129,33 +135,13 @@ def load_simulator(
     """
     if name not in SIMULATORS:
         raise unknown("action-conditioned preset", name, SIMULATORS)
-    kind = SIMULATORS[name]
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = fast_dtype(device) if dtype is None else dtype
-    random = checkpoint is not None and os.fspath(checkpoint) == RANDOM
-    where: Any = {"device": device, "dtype": dtype}
-    decode: Any = {"device": device, "dtype": torch.float32 if device == "cpu" else dtype}
-    mean = std = None
-    if random:
-        net, tokenizer = random_preset(name, seed=seed, **where), random_preset(kind.tokenizer, seed=seed, **decode)
-        context = torch.zeros(1, 1, _text_width(name))
-    else:
-        path = None if checkpoint is None else Path(checkpoint).expanduser()
-        beside = path.parent if path is not None and path.is_file() else path
-        net = load_preset(name, path, **where)
-        tokenizer = load_preset(kind.tokenizer, beside, **decode)
-        context = _context(name, beside)
-        if kind.tokenizer.startswith("cosmos-tokenize1"):
-            mean, std = _latent_statistics(kind.tokenizer, beside)
-    for part in (net, tokenizer):
-        part.eval().requires_grad_(False)
+    parts = load_parts(name, SIMULATORS[name].tokenizer, checkpoint, device=device, dtype=dtype, seed=seed)
+    random = is_random(checkpoint)
+    context = torch.zeros(1, 1, text_width(name)) if random else _context(name, beside(checkpoint))
     return assemble(
         name,
-        net,  # type: ignore[arg-type]
-        tokenizer,
+        parts,
         context,
-        mean=mean,
-        std=std,
         frame_size=frame_size,
         steps=steps,
         guidance=guidance,
@@ -165,12 +151,9 @@ def load_simulator(
 
 def assemble(
     name: str,
-    net: DiT,
-    tokenizer: Any,
+    parts: Parts,
     context: Tensor | None,
     *,
-    mean: Tensor | None = None,
-    std: Tensor | None = None,
     frame_size: tuple[int, int] | None = None,
     steps: int | None = None,
     guidance: float | None = None,
@@ -179,16 +162,14 @@ def assemble(
     """A simulator of its parts, which may have any sizes; `name` says how they are run. See `load_simulator`."""
     kind = SIMULATORS[name]
     size = kind.frame_size if frame_size is None else frame_size
-    unit = tokenizer.cfg.spatial_compression * net.cfg.patch
-    if size[0] < 1 or size[1] < 1 or size[0] % unit or size[1] % unit:
-        raise UserError(f"frames of {size[0]}x{size[1]}: height and width must be multiples of {unit}")
+    net, tokenizer, mean, std = parts.net, parts.tokenizer, parts.mean, parts.std
+    check_size(size, tokenizer.cfg.spatial_compression * net.cfg.patch)
     if kind.settings is None:
         if steps is not None or guidance is not None:
             raise UserError(f"{name!r} was distilled to its {len(TRIGFLOW_ANGLES)} steps without guidance; leave both")
         return _causal(name, kind, net, tokenizer, context, size, notice)
-    settings = replace(kind.settings(), frame_size=size)
-    settings = settings if steps is None else replace(settings, steps=steps)
-    settings = settings if guidance is None else replace(settings, guidance=guidance)
+    changes = {"frame_size": size, "steps": steps, "guidance": guidance}
+    settings = with_settings(kind.settings(), name, changes)
     if name.startswith("predict1"):  # its latents' statistics are per latent frame, and here all are first ones
         tokenizer = FrameByFrame(tokenizer)
         mean, std = (a if a is None or a.ndim == 1 else a[:, 0] for a in (mean, std))
@@ -256,26 +237,10 @@ def _contract(action_dim: int) -> tuple[Any, Any, Any, Any, Any]:
     )
 
 
-def _text_width(name: str) -> int:
-    cfg = preset(name).config()
-    return int(cfg.context_projection or cfg.context_channels)
-
-
-def _context(name: str, beside: Path | None) -> Tensor:
+def _context(name: str, folder: Path | None) -> Tensor:
     """The text that an action model was trained with: Predict2.5's empty prompt from its file, else zeros."""
     kind = preset(name)
     if kind.text != "reason1":
-        return text.zeros(_text_width(name))("")
+        return text.zeros(text_width(name))("")
     names = [EMPTY_PROMPT, f"robot/action-cond/{EMPTY_PROMPT}"]
-    return text.precomputed(find_file(kind.repository, names, beside))("")
-
-
-def _latent_statistics(tokenizer: str, beside: Path | None) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of its latents, [C, T], from the published mean_std.pt."""
-    found = find_file(preset(tokenizer).repository, ["mean_std.pt"], beside)
-    values = list(read_tensors(found).values())
-    channels = preset(tokenizer).config().latent_channels
-    if len(values) != 2 or any(v.numel() % channels for v in values):
-        raise UserError(f"{found}: expected the mean and the standard deviation of {channels} channels")
-    mean, std = (v.float().reshape(channels, -1) for v in values)
-    return mean, std
+    return text.precomputed(find_file(kind.repository, names, folder))("")
