@@ -93,3 +93,9 @@ def test_given_frames_take_no_action() -> None:
 def test_a_missing_condition_is_named(changes: dict[str, int]) -> None:
     with pytest.raises(UserError, match="condition"):
         _network(**changes)(torch.randn(1, 4, 2, 4, 6), torch.zeros(1, 1), context=torch.randn(1, 2, 12))
+
+
+@pytest.mark.parametrize(("takes", "given"), [(True, None), (False, torch.zeros(1, 2, 12))])
+def test_text_is_given_to_networks_that_take_it(takes: bool, given: torch.Tensor | None) -> None:
+    with pytest.raises(UserError, match="text"):
+        _network(cross_attention=takes)(torch.randn(1, 4, 2, 4, 6), torch.zeros(1, 1), context=given)

@@ -169,11 +169,17 @@ class DiT(nn.Module):
         """Keys and values of a text for every block: compute them once, give them to `forward` at every step.
 
         context: [B, V * K, channels], a text per view one after the other.
+
+        Raises:
+            UserError: this network takes no text.
         """
+        attentions = [block.cross_attn for block in self.blocks if isinstance(block, Block)]
+        if not self.cfg.cross_attention:
+            raise UserError("this network takes no text (cross_attention is off), got a context")
         if self.cfg.context_projection:
             context = self.crossattn_proj(context)
         context = context.unflatten(1, (views, -1)).flatten(0, 1)
-        return [block.cross_attn.keys_values(context) for block in self.blocks]
+        return [attention.keys_values(context) for attention in attentions if attention is not None]
 
     def _view_channels(self, order: Tensor, frame_repeat: Tensor | None, x: Tensor) -> Tensor:
         """[B, view_channels, T, h, w] for the clip x whose views are order, int64 [B, V]."""
@@ -250,6 +256,9 @@ class DiT(nn.Module):
 
         Returns:
             [B, out_channels, T, h, w].
+
+        Raises:
+            UserError: a condition that this network needs is missing, or one that it cannot take is given.
         """
         if self.cfg.num_views and views is None:
             views = torch.arange(self.cfg.num_views, device=x.device)
@@ -265,6 +274,8 @@ class DiT(nn.Module):
         emb, lora = self.time_embedding(timesteps, sequence.shape[1], action, given)
         shared = Pass(emb, lora, mask=attention_mask, cache=cache, camera=camera)
         self._place(shared, x, order, fps, rope)
+        if self.cfg.cross_attention and context is None:
+            raise UserError("this network cannot run without its text (context=...); zeros are one too")
         texts = self.text_keys(context, shared.views) if isinstance(context, Tensor) else context
         for i, block in enumerate(self.blocks):
             sequence = block(sequence, shared, None if texts is None else texts[i], i)

@@ -237,6 +237,7 @@ class Block(nn.Module):
             h = h + self.cam_encoder(shared.camera)
         x = residual(x, gate, self._attend_to_self(h, shared, layer))
         if self.cross_view_attn is not None:
+            assert shared.neighbours is not None
             x = x + self.cross_view_attn.of_views(self.layer_norm_cross_view_attn(x), shared.neighbours)
         if self.cross_attn is not None:
             assert text is not None
