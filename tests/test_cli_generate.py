@@ -12,11 +12,13 @@ from wfm_sim.cli import main
 from wfm_sim.cli_generate import first_frames
 from wfm_sim.data.video import read_video, write_video
 from wfm_sim.models import registry
+from wfm_sim.models.autoregressive_layers import TransformerConfig
 from wfm_sim.models.generators import GENERATORS, load_generator
 from wfm_sim.models.presets_dit import DITS
 from wfm_sim.models.presets_tokenizer import TOKENIZERS
 from wfm_sim.models.wan_vae import WanConfig
 
+FSQ = {"fsq_levels": (4, 4, 4), "latent_channels": 3}
 RNG = np.random.default_rng(0)
 
 
@@ -44,6 +46,25 @@ def tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
         registry.PRESETS[cv8], config=lambda: replace(TOKENIZERS["cv8x8x8-720p"](), channels=8, latent_channels=4)
     )
     monkeypatch.setitem(registry.PRESETS, cv8, small_cv8)
+
+
+def test_a_token_model_continues_a_picture(image: Path, tmp_path: Path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    transformer = TransformerConfig(
+        vocab=64, dim=32, layers=1, heads=2, kv_heads=1, head_dim=16, ffn_hidden=48, latent_shape=(3, 2, 3), max_len=18
+    )
+    for name, config in (
+        ("predict1-4b", lambda: transformer),
+        ("cosmos-tokenize1-dv8x16x16-720p", lambda: replace(TOKENIZERS["dv8x16x16-720p"](), channels=8, **FSQ)),
+    ):
+        monkeypatch.setitem(registry.PRESETS, name, replace(registry.PRESETS[name], config=config))
+    fixed = ["--checkpoint", "random", "--device", "cpu"]
+    out = tmp_path / "clip.mp4"
+    assert main(["generate", "predict1-4b", "--out", str(out), "--begin", str(image), "--frames", "20", *fixed]) == 0
+    assert read_video(out).shape == (20, 32, 48, 3) and "random weights" in capsys.readouterr().out
+    assert main(["generate", "predict1-4b", "--out", str(out), *fixed]) == 2
+    assert "give --begin" in capsys.readouterr().err
+    assert main(["generate", "predict1-4b", "--out", str(out), "--begin", str(image), "--steps", "3", *fixed]) == 2
+    assert "no setting 'steps'" in capsys.readouterr().err
 
 
 def run(*arguments: str | Path) -> int:

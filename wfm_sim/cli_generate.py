@@ -32,22 +32,36 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(help="How strongly the text guides.")] = None,
     chunks: Annotated[int, typer.Option(min=1, help="Clips that continue each other.")] = 1,
+    temperature: Annotated[float | None, typer.Option(help="Of token models (1 by default).")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Of token models (default 0.8).")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same clip.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: a GPU where there is one.")] = None,
 ) -> None:
-    """Make a clip with a published Text2World, Video2World or Text2Image model.
+    """Make a clip with a published Text2World, Video2World, Text2Image or token model.
 
     The weights are yours to fetch. `--checkpoint random` tries everything but the weights.
     """
     import torch
 
     from wfm_sim.models.generation import generate as one_clip
-    from wfm_sim.models.generators import is_random, load_generator
+    from wfm_sim.models.generators import TOKEN_MODELS, is_random, load_generator
     from wfm_sim.models.rollout import long_rollout
     from wfm_sim.progress import bar
 
     check_output(out, name)
+    note = "; random weights: it shows nothing" if is_random(checkpoint) else ""
     wanted: dict[str, Any] = {"frames": frames, "frame_size": parse_size(size), "steps": steps, "guidance": guidance}
+    sampled = {"temperature": temperature, "top_p": top_p}
+    refuse(name, {k: v for k, v in {**wanted, "frames": None}.items() if name in TOKEN_MODELS})
+    refuse(name, {k: v for k, v in sampled.items() if name not in TOKEN_MODELS})
+    if name in TOKEN_MODELS:
+        context = None
+        if TOKEN_MODELS[name]:
+            context = _context(name, prompt, text_encoder, embedding, device, is_random(checkpoint))
+        clip = _from_tokens(name, checkpoint, device, begin, context, frames or chunks * 33, seed, temperature, top_p)
+        write(out, clip, 24.0)
+        print(f"{len(clip)} frames of {clip.shape[1]}x{clip.shape[2]} in {out}{note}")
+        return
     world = load_generator(name, checkpoint, device=device, **wanted)
     given = None
     if begin is not None:
@@ -60,8 +74,56 @@ def generate(
         else:
             clip = long_rollout(world, chunks, progress=progress, **options)[0]
     write(out, clip, world.settings.fps)
-    note = "; random weights: it shows nothing" if is_random(checkpoint) else ""
     print(f"{len(clip)} frames of {clip.shape[1]}x{clip.shape[2]} in {out}{note}")
+
+
+def _from_tokens(
+    name: str,
+    checkpoint: str | None,
+    device: str | None,
+    begin: Path | None,
+    context: Tensor | None,
+    total: int,
+    seed: int,
+    temperature: float | None,
+    top_p: float | None,
+) -> NDArray[np.uint8]:
+    """uint8 [total, H, W, 3] of an autoregressive model, window by window."""
+    from wfm_sim.errors import UserError
+    from wfm_sim.models.generators import DV16, load_parts
+    from wfm_sim.models.token_sampling import Sampling
+    from wfm_sim.models.video_tokens import generate_long_video
+    from wfm_sim.progress import bar
+
+    if begin is None:
+        raise UserError(f"{name!r} continues a picture or a video: give --begin")
+    sampling = Sampling(1.0 if temperature is None else temperature, top_p=0.8 if top_p is None else top_p)
+    parts = load_parts(name, DV16, checkpoint, device=device)
+    _, h, w = parts.net.cfg.latent_shape
+    unit = parts.tokenizer.spatial_compression
+    first = first_frames(begin, (h * unit, w * unit), 9)
+    if context is not None:
+        context = context.to(parts.net.device)
+    with bar("frames") as progress:
+        return generate_long_video(
+            parts.net,
+            parts.tokenizer,
+            first,
+            total,
+            sampling=sampling,
+            seeds=[seed],
+            context=context,
+            progress=progress,
+        )[0]
+
+
+def refuse(name: str, options: dict[str, Any]) -> None:
+    """UserError if one of the options, which this model has not, was given."""
+    from wfm_sim.errors import UserError
+
+    given = [option for option, value in options.items() if value is not None]
+    if given:
+        raise UserError(f"{name!r} has no setting {given[0].replace('_', '-')!r}")
 
 
 def _context(

@@ -20,10 +20,9 @@ from torch import Tensor
 from wfm_sim.errors import UserError, unknown
 from wfm_sim.models import text
 from wfm_sim.models.checkpoint import fast_dtype
-from wfm_sim.models.checkpoint_files import read_tensors
 from wfm_sim.models.generation import WorldGenerator
 from wfm_sim.models.hub import find_file
-from wfm_sim.models.published import load_preset, random_preset
+from wfm_sim.models.published import latent_statistics, load_preset, random_preset
 from wfm_sim.models.registry import PRESETS, preset
 from wfm_sim.models.sampling import DistilledSettings, Predict1Settings, Predict2Settings, Predict25Settings, Settings
 
@@ -62,6 +61,13 @@ def _settings(name: str) -> Callable[[], Settings] | None:
 
 GENERATORS: dict[str, Callable[[], Settings]] = {n: made for n in PRESETS if (made := _settings(n)) is not None}
 
+# Autoregressive video models -> whether they take text.
+TOKEN_MODELS: dict[str, bool] = {
+    n: bool(kind.text)
+    for n, kind in PRESETS.items()
+    if kind.family == "autoregressive" and "first frames" in kind.inputs
+}
+
 
 def load_parts(
     name: str,
@@ -95,7 +101,8 @@ def load_parts(
         net = load_preset(name, None if checkpoint is None else Path(checkpoint).expanduser(), **where)
         tok = load_preset(tokenizer, beside(checkpoint), **beside_it)
         if tokenizer == CV8:
-            mean, std = _latent_statistics(beside(checkpoint))
+            found = find_file(preset(CV8).repository, ["mean_std.pt"], beside(checkpoint))
+            mean, std = latent_statistics(found, preset(CV8).config().latent_channels)
     for part in (net, tok):
         part.eval().requires_grad_(False)
     return Parts(net, tok, mean, std)
@@ -181,14 +188,3 @@ def beside(checkpoint: str | os.PathLike[str] | None) -> Path | None:
         return None
     path = Path(checkpoint).expanduser()
     return path.parent if path.is_file() else path
-
-
-def _latent_statistics(folder: Path | None) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of Predict1's latents, [C, T], from the published mean_std.pt."""
-    found = find_file(preset(CV8).repository, ["mean_std.pt"], folder)
-    values = list(read_tensors(found).values())
-    channels = preset(CV8).config().latent_channels
-    if len(values) != 2 or any(v.numel() % channels for v in values):
-        raise UserError(f"{found}: expected the mean and the standard deviation of {channels} channels")
-    mean, std = (v.float().reshape(channels, -1) for v in values)
-    return mean, std
