@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wfm_sim.models import winograd
 from wfm_sim.models.streaming import Tape
 
 EPS = 1e-6
@@ -16,6 +17,8 @@ EPS = 1e-6
 
 def _conv_space(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     """x: [B, T, H, W, C], weight [C', C, k, k]."""
+    if stride == 1 and bias is not None and winograd.suits(x.flatten(0, 1), weight):
+        return winograd.conv3x3(x.flatten(0, 1), weight, bias).unflatten(0, x.shape[:2])
     y = F.conv2d(x.flatten(0, 1).permute(0, 3, 1, 2), weight, bias, stride=stride, padding=padding)
     return y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
