@@ -25,7 +25,7 @@ from torch import Tensor
 from wfm_sim.models.dit import DiT, DiTConfig
 from wfm_sim.models.parity.case import relative_error
 from wfm_sim.models.parity.diffusers_dit import DiffusersTwin, randomise
-from wfm_sim.models.presets_dit import predict2_2b
+from wfm_sim.models.published.presets_dit import predict2_2b
 
 # Name -> network, latent frames, latent height and width, text tokens.
 SIZES: dict[str, tuple[DiTConfig, int, int, int, int]] = {

@@ -25,8 +25,8 @@ from wfm_sim.models.causal_world import CausalWorldModel
 from wfm_sim.models.dit import DiT
 from wfm_sim.models.generators import Parts, load_parts
 from wfm_sim.models.parity.diffusers_dit import DiffusersTwin
-from wfm_sim.models.presets_dit import predict25_2b
-from wfm_sim.models.registry import preset
+from wfm_sim.models.published.presets_dit import predict25_2b
+from wfm_sim.models.published.registry import preset
 from wfm_sim.models.simulators import RANDOM_NOTICE, assemble
 from wfm_sim.models.wan_vae import WanConfig, WanVAE
 

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wfm_sim.models.names_tokenizer import diffusers_config, to_diffusers
 from wfm_sim.models.parity.case import relative_error
+from wfm_sim.models.published.names_tokenizer import diffusers_config, to_diffusers
 from wfm_sim.models.tokenizer import Tokenizer, TokenizerConfig
 
 CONFIGS = {

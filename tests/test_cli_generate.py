@@ -11,11 +11,11 @@ import torch
 from wfm_sim.cli import main
 from wfm_sim.cli_generate import first_frames
 from wfm_sim.data.video import read_video, write_video
-from wfm_sim.models import registry
 from wfm_sim.models.autoregressive_layers import TransformerConfig
 from wfm_sim.models.generators import GENERATORS, load_generator
-from wfm_sim.models.presets_dit import DITS
-from wfm_sim.models.presets_tokenizer import TOKENIZERS
+from wfm_sim.models.published import registry
+from wfm_sim.models.published.presets_dit import DITS
+from wfm_sim.models.published.presets_tokenizer import TOKENIZERS
 from wfm_sim.models.wan_vae import WanConfig
 
 FSQ = {"fsq_levels": (4, 4, 4), "latent_channels": 3}

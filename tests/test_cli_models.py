@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from wfm_sim import cli
-from wfm_sim.models.registry import PRESETS
+from wfm_sim.models.published.registry import PRESETS
 
 FOLDER = Path(os.environ.get("WFM_SIM_REAL_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")) / "parity"
 

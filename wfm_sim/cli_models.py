@@ -19,7 +19,7 @@ def models(
 
     from wfm_sim.errors import unknown
     from wfm_sim.models import shipped_weights
-    from wfm_sim.models.registry import PRESETS
+    from wfm_sim.models.published.registry import PRESETS
 
     shipped = shipped_weights()
     if name is not None:
@@ -57,7 +57,7 @@ def _shipped(name: str, path: Path) -> dict[str, Any]:
 
 def _published(name: str) -> dict[str, Any]:
     """A preset; where no weights were published, repository and files are None."""
-    from wfm_sim.models.registry import PRESETS
+    from wfm_sim.models.published.registry import PRESETS
 
     kind = PRESETS[name]
     return {

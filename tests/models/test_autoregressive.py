@@ -11,7 +11,7 @@ from wfm_sim.errors import UserError
 from wfm_sim.models.autoregressive import CausalTransformer, SequenceState
 from wfm_sim.models.autoregressive_layers import TransformerConfig, absolute_embedding, rotary_angles
 from wfm_sim.models.kv_cache import KVCache
-from wfm_sim.models.presets_autoregressive import AUTOREGRESSIVE, predict1_4b, predict1_12b
+from wfm_sim.models.published.presets_autoregressive import AUTOREGRESSIVE, predict1_4b, predict1_12b
 
 
 @pytest.mark.parametrize("name", VARIANTS)

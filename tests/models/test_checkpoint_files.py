@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wfm_sim.errors import UserError
-from wfm_sim.models.checkpoint_files import read_index, read_metadata, read_tensors
+from wfm_sim.models.published.files import read_index, read_metadata, read_tensors
 
 
 def some_tensors() -> dict[str, Tensor]:

@@ -8,7 +8,13 @@ import torch
 from wfm_sim.models.dit import DiT, DiTConfig
 from wfm_sim.models.parity.case import LIMIT, relative_error
 from wfm_sim.models.parity.diffusers_dit import DiffusersTwin, randomise
-from wfm_sim.models.presets_dit import predict1_7b, predict1_14b_video, predict2_2b, predict25_2b, predict25_14b
+from wfm_sim.models.published.presets_dit import (
+    predict1_7b,
+    predict1_14b_video,
+    predict2_2b,
+    predict25_2b,
+    predict25_14b,
+)
 
 pytest.importorskip("diffusers")
 

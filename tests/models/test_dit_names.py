@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from wfm_sim.models.dit import DiT
-from wfm_sim.models.names_dit import TABLES, Layout, layout_of, state_from_ours, state_to_ours, to_ours
-from wfm_sim.models.presets_dit import DITS
+from wfm_sim.models.published.names_dit import TABLES, Layout, layout_of, state_from_ours, state_to_ours, to_ours
+from wfm_sim.models.published.presets_dit import DITS
 
 SMALL = {"model_channels": 48, "num_heads": 2, "num_blocks": 2, "adaln_lora_dim": 8, "context_channels": 16}
 LAYOUTS: dict[str, tuple[Layout, ...]] = {

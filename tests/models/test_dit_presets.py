@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wfm_sim.models.dit import DiT, DiTConfig
-from wfm_sim.models.presets_dit import AUTO_NEIGHBOURS, DITS
+from wfm_sim.models.published.presets_dit import AUTO_NEIGHBOURS, DITS
 
 PUBLISHED = {
     "predict1-7b-text2world": 7.236,

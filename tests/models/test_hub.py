@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wfm_sim.errors import UserError
-from wfm_sim.models.hub import cache_folder, find_file, find_folder
+from wfm_sim.models.published.hub import cache_folder, find_file, find_folder
 
 REPOSITORY, FILE = "nvidia/Cosmos-Test-2B", "base/model_ema_bf16.pt"
 

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from wfm_sim.errors import UserError
-from wfm_sim.models import published
-from wfm_sim.models.families import FAMILIES
-from wfm_sim.models.network_files import save_network
-from wfm_sim.models.published import find_checkpoint, load_preset, random_preset
-from wfm_sim.models.registry import PRESETS, Preset, preset
+from wfm_sim.models.published import loading
+from wfm_sim.models.published.families import FAMILIES
+from wfm_sim.models.published.loading import find_checkpoint, load_preset, random_preset
+from wfm_sim.models.published.network_files import save_network
+from wfm_sim.models.published.registry import PRESETS, Preset, preset
 
 # As published, in the digits that are: facts of the papers, model cards and NVIDIA's own code.
 PUBLISHED = {
@@ -148,7 +148,7 @@ def test_a_preset_loads_from_the_hub_cache(tiny: Preset, tmp_path: Path, monkeyp
     saved = save_network(loaded, tmp_path / "x.safetensors", family="dit", config=tiny.config().to_dict())
     again = load_preset("predict2.5-2b-action", saved, dtype=torch.float64)
     assert again.state_dict()["final_layer.linear.weight"].dtype == torch.float64
-    assert published.load_network(saved).state_dict().keys() == loaded.state_dict().keys()
+    assert loading.load_network(saved).state_dict().keys() == loaded.state_dict().keys()
 
 
 def test_docs_have_every_preset(root: Path) -> None:

@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from wfm_sim.errors import UserError
-from wfm_sim.models import names_dit, names_tokenizer, names_wan
 from wfm_sim.models.autoregressive import CausalTransformer
 from wfm_sim.models.autoregressive_layers import TransformerConfig, Yarn
 from wfm_sim.models.dit import DiT
 from wfm_sim.models.dit_config import DiTConfig
-from wfm_sim.models.network_files import on_meta, parameter_count, save_network
-from wfm_sim.models.published import latent_statistics, load_files, load_network
+from wfm_sim.models.published import names_dit, names_tokenizer, names_wan
+from wfm_sim.models.published.loading import latent_statistics, load_files, load_network
+from wfm_sim.models.published.network_files import on_meta, parameter_count, save_network
 from wfm_sim.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm_sim.models.wan_vae import WanConfig, WanVAE
 
@@ -369,7 +369,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from wfm_sim.models.dit_config import DiTConfig
-from wfm_sim.models.published import load_files
+from wfm_sim.models.published.loading import load_files
 
 path, dtype, config = sys.argv[1:]
 def peak():

@@ -13,11 +13,11 @@ from gymnasium.utils.env_checker import check_env
 
 import wfm_sim  # noqa: F401
 from wfm_sim.errors import UserError
-from wfm_sim.models import registry
 from wfm_sim.models.dit_config import DiTConfig
-from wfm_sim.models.names_wan import from_ours
-from wfm_sim.models.presets_dit import DITS
-from wfm_sim.models.presets_tokenizer import TOKENIZERS
+from wfm_sim.models.published import registry
+from wfm_sim.models.published.names_wan import from_ours
+from wfm_sim.models.published.presets_dit import DITS
+from wfm_sim.models.published.presets_tokenizer import TOKENIZERS
 from wfm_sim.models.simulators import EMPTY_PROMPT, RANDOM_NOTICE, SIMULATORS, load_simulator
 from wfm_sim.models.tokenizer import TokenizerConfig
 from wfm_sim.models.wan_vae import WanConfig

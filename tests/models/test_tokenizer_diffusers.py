@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wfm_sim.models.names_tokenizer import (
+from wfm_sim.models.parity.case import relative_error
+from wfm_sim.models.published.names_tokenizer import (
     config_from_diffusers,
     derived,
     diffusers_config,
@@ -15,7 +16,6 @@ from wfm_sim.models.names_tokenizer import (
     to_diffusers,
     to_ours,
 )
-from wfm_sim.models.parity.case import relative_error
 from wfm_sim.models.tokenizer import Tokenizer, TokenizerConfig
 
 SMALL = TokenizerConfig(channels=8)

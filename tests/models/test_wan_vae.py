@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from wfm_sim.errors import UserError
-from wfm_sim.models.names_wan import from_ours, to_ours
 from wfm_sim.models.parity.case import relative_error
+from wfm_sim.models.published.names_wan import from_ours, to_ours
 from wfm_sim.models.wan_vae import WanConfig, WanVAE, diffusers_vae
 
 pytest.importorskip("diffusers")

@@ -173,7 +173,8 @@ class CausalWorldModel(nn.Module):
         self.tokenizer: Any = _tokenizer(cfg.tokenizer) if tokenizer is None else tokenizer
         self.net = DiT(cfg.dit) if net is None else net
         self.texts: list[tuple[Tensor, Tensor]] | None = None
-        c, frames = self.tokenizer.latent_channels, self.tokenizer.temporal_compression
+        c: int = self.tokenizer.latent_channels
+        frames: int = self.tokenizer.temporal_compression
         if cfg.dit.action_dim and cfg.dit.actions_per_latent != frames:
             raise UserError(f"a step has {frames} frames, but its network takes {cfg.dit.actions_per_latent} actions")
         self.register_buffer("latent_mean", torch.zeros(c))

@@ -21,9 +21,9 @@ from wfm_sim.errors import UserError, unknown
 from wfm_sim.models import text
 from wfm_sim.models.checkpoint import fast_dtype
 from wfm_sim.models.generation import WorldGenerator
-from wfm_sim.models.hub import find_file
-from wfm_sim.models.published import latent_statistics, load_preset, random_preset
-from wfm_sim.models.registry import PRESETS, preset
+from wfm_sim.models.published.hub import find_file
+from wfm_sim.models.published.loading import latent_statistics, load_preset, random_preset
+from wfm_sim.models.published.registry import PRESETS, preset
 from wfm_sim.models.sampling import DistilledSettings, Predict1Settings, Predict2Settings, Predict25Settings, Settings
 
 RANDOM = "random"

@@ -37,8 +37,8 @@ from wfm_sim.models.generators import (
     text_width,
     with_settings,
 )
-from wfm_sim.models.hub import find_file
-from wfm_sim.models.registry import preset
+from wfm_sim.models.published.hub import find_file
+from wfm_sim.models.published.registry import preset
 from wfm_sim.models.sampling import (
     Predict1Settings,
     Predict2Settings,

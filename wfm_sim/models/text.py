@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from wfm_sim.errors import UserError, unknown
-from wfm_sim.models.checkpoint_files import read_tensors
-from wfm_sim.models.hub import find_folder
+from wfm_sim.models.published.files import read_tensors
+from wfm_sim.models.published.hub import find_folder
 
 LENGTH = 512  # tokens, padded or truncated, of both published encoders
 T5_WIDTH = 1024

@@ -85,7 +85,7 @@ def diffusers_vae(cfg: WanConfig) -> Any:
 
 
 class WanVAE(nn.Module):
-    """A `VideoTokenizer`. Its parameters have diffusers' names; names_wan.py has the published ones.
+    """A `VideoTokenizer`. Its parameters have diffusers' names; published/names_wan.py has the published ones.
 
     The latent is the mean of the encoder's distribution, normalised per channel; decoded pixels are not clipped.
     Pieces together give what the whole clip gives, and a step costs the same at any time: attention here is within a

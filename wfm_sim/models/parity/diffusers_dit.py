@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wfm_sim.errors import UserError
 from wfm_sim.models.dit import DiT
 from wfm_sim.models.dit_config import DiTConfig
-from wfm_sim.models.names_dit import state_from_ours, state_to_ours
+from wfm_sim.models.published.names_dit import state_from_ours, state_to_ours
 
 
 def _transformer_module() -> Any:

@@ -10,9 +10,9 @@ from torch import Tensor
 from wfm_sim.models.dit import DiT, DiTConfig, block_causal_mask
 from wfm_sim.models.dit_conditions import given_channels
 from wfm_sim.models.kv_cache import KVCache
-from wfm_sim.models.names_dit import DERIVED, state_to_ours
 from wfm_sim.models.parity.case import Case, Comparison, Runner, Tensors, compare, same
 from wfm_sim.models.plucker import plucker_rays, ray_tokens
+from wfm_sim.models.published.names_dit import DERIVED, state_to_ours
 
 
 def dit_config(config: dict[str, Any], **changes: Any) -> DiTConfig:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from wfm_sim.models.haar import patch_image, patch_video
-from wfm_sim.models.names_wan import to_ours
 from wfm_sim.models.parity.case import Case, Comparison, Runner, Tensors, compare, same
+from wfm_sim.models.published.names_wan import to_ours
 from wfm_sim.models.streaming import VideoTokenizer
 from wfm_sim.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm_sim.models.wan_vae import WanConfig, WanVAE

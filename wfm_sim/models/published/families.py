@@ -11,14 +11,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from wfm_sim.errors import UserError, unknown
-from wfm_sim.models import names_dit, names_tokenizer, names_wan
 from wfm_sim.models.autoregressive import CausalTransformer
 from wfm_sim.models.autoregressive_layers import TransformerConfig
 from wfm_sim.models.dit import DiT
 from wfm_sim.models.dit_config import DiTConfig
-from wfm_sim.models.network_files import Source
 from wfm_sim.models.positions import RotaryPositions
-from wfm_sim.models.stored_tensor import StoredTensor
+from wfm_sim.models.published import names_dit, names_tokenizer, names_wan
+from wfm_sim.models.published.network_files import Source
+from wfm_sim.models.published.stored_tensor import StoredTensor
 from wfm_sim.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm_sim.models.wan_vae import WanConfig, WanVAE
 

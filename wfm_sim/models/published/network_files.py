@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from wfm_sim.data.files import atomic_path, write_json
 from wfm_sim.errors import UserError
-from wfm_sim.models.checkpoint_files import INDEX, dtype_name
-from wfm_sim.models.stored_tensor import StoredTensor
+from wfm_sim.models.published.files import INDEX, dtype_name
+from wfm_sim.models.published.stored_tensor import StoredTensor
 
 FORMAT = "wfm-sim network 1"
 SHARD_BYTES = 5_000_000_000

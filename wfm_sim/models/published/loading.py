@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from wfm_sim.errors import UserError
-from wfm_sim.models.checkpoint_files import read_index, read_metadata, read_tensors
-from wfm_sim.models.families import family, family_of
-from wfm_sim.models.hub import find_file
-from wfm_sim.models.network_files import FORMAT, Source, fill, on_meta
-from wfm_sim.models.registry import Preset, preset
-from wfm_sim.models.stored_tensor import StoredTensor
+from wfm_sim.models.published.families import family, family_of
+from wfm_sim.models.published.files import read_index, read_metadata, read_tensors
+from wfm_sim.models.published.hub import find_file
+from wfm_sim.models.published.network_files import FORMAT, Source, fill, on_meta
+from wfm_sim.models.published.registry import Preset, preset
+from wfm_sim.models.published.stored_tensor import StoredTensor
 
 
 def load_preset(

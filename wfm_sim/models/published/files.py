@@ -1,6 +1,6 @@
 """Weights from other people's files: safetensors (one file or shards) and PyTorch's archives (.pt, .pth, TorchScript).
 
-A file gives {name: StoredTensor}; tensors are then read one by one (`published.py`), so that memory never holds more
+A file gives {name: StoredTensor}; tensors are then read one by one (loading.py), so that memory never holds more
 than the model and one tensor. No pickle is run, see torch_archive.py.
 """
 
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from wfm_sim.data.files import read_json
 from wfm_sim.errors import UserError
-from wfm_sim.models.stored_tensor import StoredTensor
-from wfm_sim.models.torch_archive import read_archive
+from wfm_sim.models.published.stored_tensor import StoredTensor
+from wfm_sim.models.published.torch_archive import read_archive
 
 INDEX = ".safetensors.index.json"
 _DTYPES = {

@@ -11,11 +11,11 @@ from functools import cached_property, partial
 from typing import Any
 
 from wfm_sim.errors import unknown
-from wfm_sim.models import presets_autoregressive as ar
-from wfm_sim.models import presets_dit as dit
-from wfm_sim.models.families import family
-from wfm_sim.models.network_files import parameter_count
-from wfm_sim.models.presets_tokenizer import TOKENIZERS
+from wfm_sim.models.published import presets_autoregressive as ar
+from wfm_sim.models.published import presets_dit as dit
+from wfm_sim.models.published.families import family
+from wfm_sim.models.published.network_files import parameter_count
+from wfm_sim.models.published.presets_tokenizer import TOKENIZERS
 from wfm_sim.models.wan_vae import WanConfig
 
 NVIDIA = "NVIDIA Open Model License"

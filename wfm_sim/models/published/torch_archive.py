@@ -25,7 +25,7 @@ from typing import IO, Any
 import torch
 
 from wfm_sim.errors import UserError
-from wfm_sim.models.stored_tensor import StoredTensor, refuse_state
+from wfm_sim.models.published.stored_tensor import StoredTensor, refuse_state
 
 _LOCAL_HEADER = 30  # bytes of a zip record's own header before its name
 
