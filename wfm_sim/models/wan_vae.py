@@ -70,7 +70,8 @@ def diffusers_vae(cfg: WanConfig) -> Any:
         UserError: diffusers is not installed.
     """
     try:
-        from diffusers import AutoencoderKLWan
+        with torch.device("cpu"):  # its modules hold tensors, which must not be made on `meta` where we build on it
+            from diffusers import AutoencoderKLWan
     except ImportError:
         raise UserError("the WAN2.1 autoencoder needs diffusers: pip install 'wfm-sim[cosmos]'") from None
     return AutoencoderKLWan(
