@@ -60,10 +60,10 @@ def action_space(world: World) -> gym.spaces.Box:
     A model that imagines n > 1 frames per step takes n actions as one: [n, A].
     """
     spec = world.model.spec
-    bounds = [np.asarray(bound, np.float32) for bound in (spec.condition_low, spec.condition_high)]
+    low, high = (np.asarray(bound, np.float32) for bound in (spec.condition_low, spec.condition_high))
     if spec.frames_per_step > 1:
-        bounds = [np.tile(bound, (spec.frames_per_step, 1)) for bound in bounds]
-    return gym.spaces.Box(*bounds)
+        low, high = (np.tile(bound, (spec.frames_per_step, 1)) for bound in (low, high))
+    return gym.spaces.Box(low, high)
 
 
 class ImaginedEnv(gym.Env[Any, Any]):
@@ -117,7 +117,7 @@ class ImaginedEnv(gym.Env[Any, Any]):
             gymnasium.error.ResetNeeded: the episode has ended.
         """
         spec = self.world.model.spec
-        rows = check_actions(action, self.action_space.shape, spec).reshape(spec.frames_per_step, -1)
+        rows = check_actions(action, tuple(self.action_space.shape or ()), spec).reshape(spec.frames_per_step, -1)
         steps = self._advance(rows)
         info = row_info(self.world, self._current, 0)
         if len(rows) > 1:

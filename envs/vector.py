@@ -133,7 +133,7 @@ class ImaginedVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]
         """
         spec = self.world.model.spec
         n = spec.frames_per_step
-        rows = check_actions(actions, self.action_space.shape, spec, "a batch of actions")
+        rows = check_actions(actions, tuple(self.action_space.shape or ()), spec, "a batch of actions")
         obs, rewards, terminated, truncated, infos = self._advance(rows.reshape(self.num_envs, n, -1), count=n > 1)
         if n > 1:
             infos |= {"frames": obs["pixels"], "_frames": np.ones(self.num_envs, dtype=bool)}

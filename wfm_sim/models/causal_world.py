@@ -173,8 +173,7 @@ class CausalWorldModel(nn.Module):
         self.tokenizer: Any = _tokenizer(cfg.tokenizer) if tokenizer is None else tokenizer
         self.net = DiT(cfg.dit) if net is None else net
         self.texts: list[tuple[Tensor, Tensor]] | None = None
-        c: int = self.tokenizer.latent_channels
-        frames: int = self.tokenizer.temporal_compression
+        c, frames = cfg.dit.in_channels, cfg.tokenizer.temporal_compression or 1
         if cfg.dit.action_dim and cfg.dit.actions_per_latent != frames:
             raise UserError(f"a step has {frames} frames, but its network takes {cfg.dit.actions_per_latent} actions")
         self.register_buffer("latent_mean", torch.zeros(c))
