@@ -45,11 +45,12 @@ def save(model: CausalWorldModel, path: Path, *, about: dict[str, Any], dtype: t
 
 
 def fast_dtype(device: str = "cpu") -> torch.dtype:
-    """bfloat16 where the machine multiplies it natively (GPUs, CPUs with AMX), else float32."""
+    """bfloat16 where the machine multiplies it natively (GPUs, CPUs with AMX or AVX512-BF16), else float32."""
     if torch.device(device).type != "cpu":
         return torch.bfloat16
-    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)  # private, so it may go one day
-    return torch.bfloat16 if probe is not None and probe() else torch.float32
+    # private probes, so they may go one day
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return torch.bfloat16 if any(probe is not None and probe() for probe in probes) else torch.float32
 
 
 def is_path(text: str) -> bool:
