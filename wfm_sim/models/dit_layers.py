@@ -20,8 +20,25 @@ Mask = Tensor | tuple[Tensor, ...] | None
 # Keys and values of one attention, [B, heads, K, head_dim] each.
 KeysValues = tuple[Tensor, Tensor]
 
-PIECE = 512  # tokens that go through the MLP together on a CPU
 UNSPLIT = 256  # terms of a sum that the CPU's bfloat16 kernels never split
+FEW = 32  # rows below which oneDNN's set-up costs more than it saves
+
+
+def product(x: Tensor, layer: nn.Linear, gelu: bool = False) -> Tensor:
+    """The layer, or GELU of the layer, by the fastest kernel there is.
+
+    That is oneDNN's for float32 on CPUs, where F.linear takes MKL's: as fast on Intel, 10 to 15 % faster on AMD.
+    """
+    here = x.device.type == "cpu" and not torch.is_grad_enabled()
+    if not here or x.dtype != torch.float32 or x.numel() < FEW * x.shape[-1] or not torch.backends.mkldnn.is_available():
+        out: Tensor = layer(x)
+        if gelu:
+            # overwritten in place: on a CPU, fresh memory costs more than GELU
+            out = torch.ops.aten.gelu_(out) if here else F.gelu(out)
+        return out
+    after = ("gelu", [], "none") if gelu else ("none", [], "")
+    fast: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, *after)
+    return fast
 
 
 class RMSNorm(nn.Module):
@@ -31,7 +48,11 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+        if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
+            return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+        # a third of the time there, where rms_norm is a chain of passes over memory
+        squares = torch.einsum("...d,...d->...", x, x)[..., None]
+        return (x * squares.mul_(1 / x.shape[-1]).add_(self.eps).rsqrt_()).mul_(self.weight)
 
 
 def strip_attention(q: Tensor, k: Tensor, v: Tensor, strips: tuple[Tensor, ...]) -> Tensor:
@@ -69,19 +90,19 @@ class Attention(nn.Module):
 
     def keys_values(self, context: Tensor, rope: Rope | None = None) -> KeysValues:
         """Of a context [B, K, Dc]; reusable as long as the context stays (a text, over all denoising steps)."""
-        k = self._split(self.k_proj(context), self.k_norm)
-        return k if rope is None else rotate(k, *rope), self._split(self.v_proj(context))
+        k = self._split(product(context, self.k_proj), self.k_norm)
+        return k if rope is None else rotate(k, *rope), self._split(product(context, self.v_proj))
 
     def forward(self, x: Tensor, seen: KeysValues, rope: Rope | None = None, mask: Mask = None) -> Tensor:
         """x: [B, S, D] looks at `seen` -> [B, S, D]."""
-        q = self._split(self.q_proj(x), self.q_norm)
+        q = self._split(product(x, self.q_proj), self.q_norm)
         if rope is not None:
             q = rotate(q, *rope)
         if isinstance(mask, tuple):
             out = strip_attention(q, *seen, mask)
         else:
             out = F.scaled_dot_product_attention(q, *seen, attn_mask=mask)
-        return self.output_proj(out.transpose(1, 2).flatten(2))
+        return product(out.transpose(1, 2).flatten(2), self.output_proj)
 
 
 def linear(x: Tensor, layer: nn.Linear) -> Tensor:
@@ -91,8 +112,7 @@ def linear(x: Tensor, layer: nn.Linear) -> Tensor:
     then in more, on how many others run beside it.
     """
     if x.dtype != torch.bfloat16 or x.device.type != "cpu" or torch.is_grad_enabled():
-        out: Tensor = layer(x)
-        return out
+        return product(x, layer)
     parts = zip(x.split(UNSPLIT, dim=-1), layer.weight.split(UNSPLIT, dim=-1), strict=True)
     total = torch.zeros(()) if layer.bias is None else layer.bias.float()
     for a, w in parts:
@@ -107,11 +127,7 @@ class FeedForward(nn.Module):
         self.layer2 = nn.Linear(hidden, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or x.device.type != "cpu":
-            return linear(F.gelu(self.layer1(x)), self.layer2)
-        # In pieces that stay in a CPU's cache, hidden numbers overwritten in place: fresh memory costs more than GELU.
-        parts = x.flatten(0, -2).split(PIECE)
-        return torch.cat([linear(torch.ops.aten.gelu_(self.layer1(part)), self.layer2) for part in parts]).view(x.shape)
+        return linear(product(x, self.layer1, gelu=True), self.layer2)
 
 
 class TimestepProjection(nn.Module):
