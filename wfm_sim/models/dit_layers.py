@@ -30,7 +30,8 @@ def product(x: Tensor, layer: nn.Linear, gelu: bool = False) -> Tensor:
     That is oneDNN's for float32 on CPUs, where F.linear takes MKL's: as fast on Intel, 10 to 15 % faster on AMD.
     """
     here = x.device.type == "cpu" and not torch.is_grad_enabled()
-    if not here or x.dtype != torch.float32 or x.numel() < FEW * x.shape[-1] or not torch.backends.mkldnn.is_available():
+    few = x.numel() < FEW * x.shape[-1]
+    if not here or x.dtype != torch.float32 or few or not torch.backends.mkldnn.is_available():
         out: Tensor = layer(x)
         if gelu:
             # overwritten in place: on a CPU, fresh memory costs more than GELU
