@@ -37,8 +37,8 @@ def product(x: Tensor, layer: nn.Linear, gelu: bool = False) -> Tensor:
             # overwritten in place: on a CPU, fresh memory costs more than GELU
             out = torch.ops.aten.gelu_(out) if here else F.gelu(out)
         return out
-    after = ("gelu", [], "none") if gelu else ("none", [], "")
-    fast: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, *after)
+    after = ("gelu", "none") if gelu else ("none", "")
+    fast: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, after[0], [], after[1])
     return fast
 
 
