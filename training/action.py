@@ -28,8 +28,9 @@ from wfm_sim.errors import UserError
 from wfm_sim.models.causal_world import CausalWorldModel
 from wfm_sim.models.checkpoint import load, save
 from wfm_sim.models.dit import block_causal_mask
-from wfm_sim.training.action_recipe import ActionRecipe, encode_all
+from wfm_sim.training.action_recipe import ActionRecipe, encode_all, probe_path
 from wfm_sim.training.frames import Frames, load_frames
+from wfm_sim.training.object_probe import SEEN_AREA, cover, load_probe, object_errors
 from wfm_sim.video_metrics import moving_psnr, psnr
 
 
@@ -96,9 +97,13 @@ class ActionTask:
         self.model = self.world.net
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.world.to(self.device)
+        self._cell = cfg.frame_size[1] / cfg.latent_shape[2]  # pixels of a latent cell
         cache = recipe.out.parent / "cache"
         self.data = load_frames(recipe.data, cfg.frame_size, cache, recipe.split, recipe.hold_out)
         self.latents = encode_all(self.world, self.data, recipe.loop.bf16)
+        self.probe = None
+        if recipe.asks_probe and self.data.objects.shape[1]:
+            self.probe = load_probe(probe_path(self.data), cfg.latent_shape[0]).to(self.device)
         self.starts, self.chance = self._clips()
         self.network = torch.compile(self.model, dynamic=False) if recipe.loop.compile else self.model
         tokens, t = cfg.tokens, recipe.clip
@@ -156,15 +161,36 @@ class ActionTask:
 
     def _moved_objects(self, first: np.ndarray, anchor: np.ndarray) -> Tensor:
         """[B, 1, T, h, w], 1 at the true place of visible objects that move or have moved since the anchor, 0 away."""
-        t, (_, h, w) = self.recipe.clip, self.recipe.world.latent_shape
-        index = first[:, None] + np.arange(t)
-        now, before, begun = (self.data.objects[i][..., :2] for i in (index, np.maximum(index - 1, 0), anchor[:, None]))
-        moved = (np.linalg.norm(now - begun, axis=-1) > 2) | (np.linalg.norm(now - before, axis=-1) > 0.3)
-        place = torch.from_numpy(np.where(moved[..., None], now, np.inf)) * (w / self.recipe.world.frame_size[1]) - 0.5
+        _, h, w = self.recipe.world.latent_shape
+        now = self.data.objects[first[:, None] + np.arange(self.recipe.clip)][..., :2]
+        moved = self._moved(first, anchor)
+        place = torch.from_numpy(np.where(moved[..., None], now, np.inf)) / self._cell - 0.5
         x, y = torch.arange(w, dtype=torch.float32), torch.arange(h, dtype=torch.float32)
         near_x = torch.exp(-((x - place[..., :1]) ** 2) / 2)  # [B, T, K, w]
         near_y = torch.exp(-((y - place[..., 1:]) ** 2) / 2)
         return torch.einsum("btkh,btkw->bthw", near_y, near_x)[:, None].to(self.device)
+
+    def _moved(self, first: np.ndarray, anchor: np.ndarray) -> np.ndarray:
+        """bool [B, T, K], objects seen in a frame that move or have moved since the anchor."""
+        index = first[:, None] + np.arange(self.recipe.clip)
+        now, before, begun = (self.data.objects[i][..., :2] for i in (index, np.maximum(index - 1, 0), anchor[:, None]))
+        moved: np.ndarray = np.linalg.norm(now - begun, axis=-1) > 2
+        return moved | (np.linalg.norm(now - before, axis=-1) > 0.3)
+
+    def _object_errors(self, batch: _Batch, predicted: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean share missing and mean distance (latent cells) of moved objects, as the probe sees them."""
+        index = batch.first[:, None] + np.arange(self.recipe.clip)
+        seen = (self.data.objects[index][..., 2] >= SEEN_AREA) & self._moved(batch.first, batch.anchor)
+        seen &= (self.data.objects[batch.anchor][:, None, :, 2] >= SEEN_AREA) & ~batch.given.cpu().numpy()[..., None]
+        clip, frame, which = np.nonzero(seen)
+        if self.probe is None or not len(clip):
+            return predicted.new_zeros(()), predicted.new_zeros(())
+        there = cover(self.data.objects[batch.anchor[clip], which], batch.z.shape[3:], self._cell).to(self.device)
+        queries = self.probe.queries(batch.shown[clip, :, 0], there)
+        rows = torch.from_numpy(clip * self.recipe.clip + frame).to(self.device)
+        frames, truth = (a.transpose(1, 2).flatten(0, 1) for a in (predicted, batch.z))
+        missing, away = object_errors(self.probe, frames, truth, queries, rows)
+        return missing.mean(), away.mean()
 
     def _batch(self, generator: torch.Generator) -> _Batch:
         r, t = self.recipe, self.recipe.clip
@@ -238,12 +264,16 @@ class ActionTask:
         weight = weight * open_ + r.objects * objects
         error = predicted - z
         loss = (weight * ((error.square() + 0.01).sqrt() - 0.1)).sum() / (weight.sum() * z.shape[1])
+        metrics = {}
+        if self.probe is not None:
+            missing, away = self._object_errors(batch, predicted)
+            loss = loss + r.presence * missing + r.place * away
+            metrics = {"missing": float(missing.detach()), "away": float(away.detach())}
         with torch.no_grad():
             squared = error.square().mean(dim=1, keepdim=True)
             astray = (squared * objects).sum(dim=(1, 2, 3, 4)) / objects.sum(dim=(1, 2, 3, 4)).clamp(min=1)
         astray, squared = astray.cpu(), squared.mean(dim=(1, 3, 4)).cpu()
         one_step = ((batch.time == 1) & ~batch.given).cpu()
-        metrics = {}
         for name, rows in (("", torch.from_numpy(batch.row < 0)), ("_own", torch.from_numpy(batch.row >= 0))):
             for metric, values in (
                 ("mse1", squared[one_step & rows[:, None]]),

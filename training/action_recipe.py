@@ -19,6 +19,7 @@ from wfm_sim.models.checkpoint import load
 from wfm_sim.models.presets import nano_tabletop
 from wfm_sim.training.frames import Frames, load_frames
 from wfm_sim.training.loop import LoopConfig, launch
+from wfm_sim.training.object_probe import fit_probe
 from wfm_sim.training.tokenizer import TokenizerRecipe, TokenizerTask
 
 
@@ -40,6 +41,8 @@ class ActionRecipe:
         moving, changed: Extra loss weight where the picture moves now, or differs from the anchor.
         objects: The same round known objects that move or are no longer where the anchor shows them: they are small,
             and what a rollout is judged by.
+        presence, place: Weight of what a frozen probe (wfm_sim.training.object_probe) says of the same objects: how
+            much of each is missing, and how far it is from its place, in latent cells.
         contact: Chance weight of clips in which a known object moves, relative to 1 for others.
     """
 
@@ -60,12 +63,24 @@ class ActionRecipe:
     moving: float = 4.0
     changed: float = 4.0
     objects: float = 16.0
+    presence: float = 0.0
+    place: float = 0.0
     contact: float = 3.0
     init_net: bool = False
     tokenizer_steps: int = 0
     split: str | None = "train"
     val_split: str | None = "val"
     hold_out: tuple[str, ...] = ()
+
+    @property
+    def asks_probe(self) -> bool:
+        """Whether a probe of objects has a say in the loss."""
+        return self.presence > 0 or self.place > 0
+
+
+def probe_path(data: Frames) -> Path:
+    """Where a data set's probe of objects is kept."""
+    return data.folder / "probe.safetensors"
 
 
 def encode_all(world: CausalWorldModel, data: Frames, bf16: bool = False) -> np.ndarray:
@@ -110,7 +125,9 @@ def prepare(recipe: ActionRecipe) -> ActionRecipe:
     longest = int(np.diff(data.offsets).max())
     if longest < recipe.clip:
         raise UserError(f"{recipe.data}: clips of {recipe.clip} frames, but the longest episode has {longest}")
-    encode_all(start, data, recipe.loop.bf16)
+    latents = encode_all(start, data, recipe.loop.bf16)
+    if recipe.asks_probe and data.objects.shape[1]:
+        fit_probe(latents, data, probe_path(data), bf16=recipe.loop.bf16)
     if recipe.val_split is not None:  # a data set without that split is validated on what it trains on
         with suppress(UserError):
             load_frames(recipe.data, recipe.world.frame_size, recipe.out.parent / "cache", recipe.val_split)
