@@ -1,13 +1,15 @@
-"""The report's plot, as SVG that takes its colours from the page: imagined success against true success."""
+"""Plots of shares against shares as SVG that takes its colours from the page: imagined success against true success."""
 
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from wfm_sim.evals.comparison_summary import Cell, Comparison
+if TYPE_CHECKING:
+    from wfm_sim.evals.comparison_summary import Cell
 
 SIZE, LEFT, TOP, RIGHT, BOTTOM = 400, 52, 12, 14, 48
-MARKS = 5  # shapes and colours; policies beyond share them
 _SHAPES = (
     "M-5,-5h10v10h-10z",
     "M0,-6.5L6,5H-6z",
@@ -17,68 +19,102 @@ _SHAPES = (
 )
 
 
-def agreement_plot(comparison: Comparison) -> str:
-    """<figure> with imagined (y) against true (x) success of every policy, and a legend."""
-    ticks = "".join(_tick(v) for v in (0, 25, 50, 75, 100))
-    order = {cell.policy: i for i, cell in enumerate(comparison.policies)}
-    small = "".join(_point(cell, order[cell.policy] % MARKS, small=True) for cell in comparison.cells)
-    large = "".join(_point(cell, i % MARKS, small=False) for i, cell in enumerate(comparison.policies))
-    middle = _x(50)
-    axes = (
-        f'<path d="M{_x(0)},{_y(0)}L{_x(100)},{_y(100)}" stroke="var(--soft)" stroke-dasharray="5 5" fill="none"/>'
-        f'<text x="{middle}" y="{SIZE - 8}" text-anchor="middle">success in the physics twin, %</text>'
-        f'<text transform="translate(14 {_y(50)}) rotate(-90)" text-anchor="middle">success as imagined, %</text>'
-    )
+def agreement_plot(
+    policies: Sequence[Cell],
+    cells: Sequence[Cell],
+    *,
+    truth: str = "success in the physics twin, %",
+    by_task: bool = False,
+) -> str:
+    """<figure> with imagined (y) against true (x) success of every policy, and a legend.
+
+    Args:
+        policies: All tasks of one policy each, drawn large with intervals; their order chooses the marks.
+        cells: Policy x task, drawn small.
+        truth: Label of the x axis.
+        by_task: Every point also says its task (data-task), and each cell is there large as well, hidden, for a
+            page that shows one task at a time.
+    """
+    order = {cell.policy: i for i, cell in enumerate(policies)}
+    points = [_point(cell, order[cell.policy], small=True, by_task=by_task) for cell in cells]
+    points += [_point(cell, i, small=False, by_task=by_task) for i, cell in enumerate(policies)]
+    if by_task:
+        points += [_point(cell, order[cell.policy], small=False, by_task=True, hidden=True) for cell in cells]
     legend = " ".join(
-        f'<span style="white-space:nowrap">{mark_svg(i % MARKS)} {html.escape(cell.policy)}</span>'
-        for i, cell in enumerate(comparison.policies)
+        f'<span style="white-space:nowrap">{mark_svg(i)} {html.escape(cell.policy)}</span>'
+        for i, cell in enumerate(policies)
+    )
+    picture = shares_plot("".join(points), x=truth, y="success as imagined, %", name="imagined against true success")
+    return (
+        f'<figure>{picture}<figcaption style="display:flex;flex-wrap:wrap;gap:4px 14px">{legend}</figcaption></figure>'
+    )
+
+
+def shares_plot(marks: str, *, x: str, y: str, name: str) -> str:
+    """<svg> of a square plot of two shares, 0-100 %, with its diagonal, around `marks` (SVG, see `at`)."""
+    ticks = "".join(_tick(v) for v in (0, 25, 50, 75, 100))
+    (left, bottom), (right, top), (middle, centre) = at(0, 0), at(1, 1), at(0.5, 0.5)
+    axes = (
+        f'<path d="M{left},{bottom}L{right},{top}" stroke="var(--soft)" stroke-dasharray="5 5" fill="none"/>'
+        f'<text x="{middle}" y="{SIZE - 8}" text-anchor="middle">{html.escape(x)}</text>'
+        f'<text transform="translate(14 {centre}) rotate(-90)" text-anchor="middle">{html.escape(y)}</text>'
     )
     return (
-        f'<figure><svg viewBox="0 0 {SIZE} {SIZE}" role="img" aria-label="imagined against true success" '
+        f'<svg viewBox="0 0 {SIZE} {SIZE}" role="img" aria-label="{html.escape(name)}" '
         f'font-size="13" style="width:100%;height:auto;max-width:520px;display:block;margin:auto">'
-        f'{ticks}{axes}{small}{large}</svg><figcaption style="display:flex;flex-wrap:wrap;gap:4px 14px">{legend}'
-        "</figcaption></figure>"
+        f"{ticks}{axes}{marks}</svg>"
     )
+
+
+def at(x: float, y: float) -> tuple[float, float]:
+    """Where shares in [0, 1] lie in the picture of `shares_plot`."""
+    return LEFT + (SIZE - LEFT - RIGHT) * x, SIZE - BOTTOM - (SIZE - TOP - BOTTOM) * y
 
 
 def mark_svg(index: int, *, small: bool = False) -> str:
     """The mark of a policy, as an inline picture."""
+    shape, colour = _mark(index)
     scale = 0.7 if small else 1.0
     return (
         f'<svg class="mark" width="14" height="14" viewBox="-8 -8 16 16" aria-hidden="true">'
-        f'<path d="{_SHAPES[index]}" transform="scale({scale})" fill="var(--c{index})"/></svg>'
+        f'<path d="{shape}" transform="scale({scale})" fill="{colour}"/></svg>'
     )
 
 
-def _point(cell: Cell, index: int, *, small: bool) -> str:
+def _mark(index: int) -> tuple[str, str]:
+    """Shape and colour: five policies differ in both, 25 in one of the two."""
+    count = len(_SHAPES)
+    return _SHAPES[index % count], f"var(--c{(index + index // count) % count})"
+
+
+def _point(cell: Cell, index: int, *, small: bool, by_task: bool = False, hidden: bool = False) -> str:
     if cell.twin.value is None or cell.model.value is None:
         return ""
-    x, y, colour = _x(100 * cell.twin.value), _y(100 * cell.model.value), f"var(--c{index})"
+    x, y = at(cell.twin.value, cell.model.value)
+    shape, colour = _mark(index)
     title = f"<title>{html.escape(cell.policy)}, {html.escape(cell.task)}</title>"
     place = f'transform="translate({x:.1f} {y:.1f}) scale({0.6 if small else 1})"'
+    group = "<g>"
+    if by_task:
+        size = "small" if small else "large"
+        group = f'<g class="point {size}" data-task="{html.escape(cell.task)}"{" hidden" if hidden else ""}>'
     if small:
-        return f'<g><path d="{_SHAPES[index]}" {place} fill="{colour}" opacity=".55"/>{title}</g>'
+        return f'{group}<path d="{shape}" {place} fill="{colour}" opacity=".55"/>{title}</g>'
     bars = ""
     if cell.twin.low is not None and cell.twin.high is not None:
-        bars += f"M{_x(100 * cell.twin.low):.1f},{y:.1f}H{_x(100 * cell.twin.high):.1f}"
+        bars += f"M{at(cell.twin.low, 0)[0]:.1f},{y:.1f}H{at(cell.twin.high, 0)[0]:.1f}"
     if cell.model.low is not None and cell.model.high is not None:
-        bars += f"M{x:.1f},{_y(100 * cell.model.low):.1f}V{_y(100 * cell.model.high):.1f}"
-    mark = f'<path d="{_SHAPES[index]}" {place} fill="{colour}" stroke="var(--card)" stroke-width="1"/>'
-    return f'<g><path d="{bars}" stroke="{colour}" stroke-width="2" fill="none" opacity=".8"/>{mark}{title}</g>'
+        bars += f"M{x:.1f},{at(0, cell.model.low)[1]:.1f}V{at(0, cell.model.high)[1]:.1f}"
+    mark = f'<path d="{shape}" {place} fill="{colour}" stroke="var(--card)" stroke-width="1"/>'
+    return f'{group}<path d="{bars}" stroke="{colour}" stroke-width="2" fill="none" opacity=".8"/>{mark}{title}</g>'
 
 
-def _tick(value: int) -> str:
-    x, y = _x(value), _y(value)
+def _tick(percent: int) -> str:
+    x, y = at(percent / 100, percent / 100)
+    left, bottom = at(0, 0)
+    right, top = at(1, 1)
     return (
-        f'<path d="M{x},{_y(0)}V{_y(100)}M{_x(0)},{y}H{_x(100)}" stroke="var(--line)" fill="none"/>'
-        f'<text x="{x}" y="{_y(0) + 18}" text-anchor="middle">{value}</text>'
-        f'<text x="{_x(0) - 8}" y="{y + 4}" text-anchor="end">{value}</text>'
+        f'<path d="M{x},{bottom}V{top}M{left},{y}H{right}" stroke="var(--line)" fill="none"/>'
+        f'<text x="{x}" y="{bottom + 18}" text-anchor="middle">{percent}</text>'
+        f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{percent}</text>'
     )
-
-
-def _x(percent: float) -> float:
-    return LEFT + (SIZE - LEFT - RIGHT) * percent / 100
-
-
-def _y(percent: float) -> float:
-    return SIZE - BOTTOM - (SIZE - TOP - BOTTOM) * percent / 100
