@@ -18,6 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 setup: $(INSTALLED)
 
+# openpi-client, which tests alone use, asks for numpy < 2 without needing it: hence --no-deps.
 # torch comes at the version pinned in constraints.txt. To use another build (CUDA, ROCm, CPU only), install it into
 # $(VENV) first; the pin accepts any build of that version.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -26,6 +27,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	    echo "error: $(PYTHON) cannot create a virtual environment; install its venv module (Debian: python3-venv)" >&2; exit 1; }
 	@echo "installing wfm-sim and what it needs into $(VENV) (minutes the first time)"
 	@$(PY) -m pip install -q -c constraints.txt -e '.[dev]'
+	@$(PY) -m pip install -q -c constraints.txt --no-deps openpi-client
 	@touch $@
 
 demo: $(INSTALLED)

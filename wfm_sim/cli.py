@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from wfm_sim import cli_eval, cli_generate, cli_leaderboard, cli_models, cli_train
+from wfm_sim import cli_eval, cli_generate, cli_leaderboard, cli_models, cli_policies, cli_train
 from wfm_sim.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -34,6 +34,7 @@ app.command()(cli_eval.demo)
 app.command()(cli_models.models)
 app.command()(cli_models.parity)
 app.command()(cli_generate.generate)
+app.command(name="serve-policy")(cli_policies.serve_policy)
 
 
 @app.callback()
