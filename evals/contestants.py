@@ -24,6 +24,10 @@ CONTESTANTS: dict[str, Callable[[], Policy]] = {
 
 def make_policy(name: str) -> Policy:
     """A fresh policy of this name. Raises UserError, with the nearest name, when there is none."""
+    if "://" in name:
+        from wfm_sim.policies.remote_name import remote_policy  # websockets is imported only where it is needed
+
+        return remote_policy(name)
     if name not in CONTESTANTS:
         raise unknown("policy", name, CONTESTANTS)
     return CONTESTANTS[name]()
