@@ -110,7 +110,7 @@ def index_html(submissions: Sequence[Submission], *, title: str) -> str:
                 "columns": head,
                 "rows": view.rows(chosen, head),
                 "policies": sorted(policies, key=_best_first),
-                "untrusted": any(row.untrusted for row in policies),
+                "extra": _extra(policies),
                 "many": len(chosen) > 1,
                 "plots": [(s, _success(s)) for s in newest if s.cells][:PLOTS],
                 "trust": [(s, Markup(reliability_plot(s.trust))) for s in newest if s.trust is not None][:PLOTS],
@@ -143,7 +143,7 @@ def entry_html(submission: Submission, *, title: str) -> str:
         baselines=list(dict.fromkeys(k for m in submission.metrics for k in m.baselines)),
         policies=rows,
         tasks=list(dict.fromkeys(c.task for c in submission.cells if c.task != ALL)),
-        untrusted=any(row.untrusted for row in rows),
+        extra=_extra(rows),
         success=_success(submission) if submission.cells else "",
         trust=Markup(reliability_plot(submission.trust)) if submission.trust else "",
     )
@@ -151,6 +151,11 @@ def entry_html(submission: Submission, *, title: str) -> str:
 
 def _success(submission: Submission) -> Markup:
     return Markup(success_plot(view.pooled_cells(submission), submission.cells, truth=submission.protocol.truth))
+
+
+def _extra(rows: Sequence[view.PolicyRow]) -> list[str]:
+    """Which of the optional columns of policies say something."""
+    return [name for name in ("corrected", "untrusted") if any(getattr(row, name) for row in rows)]
 
 
 def _best_first(row: view.PolicyRow) -> tuple[bool, float]:

@@ -64,6 +64,7 @@ class PolicyRow:
     true: Shown
     gap: Shown
     untrusted: Shown | None
+    corrected: Shown | None
 
 
 def show(estimate: Estimate, unit: str = "", *, digits: int | None = None) -> Shown:
@@ -135,6 +136,7 @@ def pooled_cells(submission: Submission) -> list[PolicyCell]:
     for policy in dict.fromkeys(cell.policy for cell in submission.cells):
         parts = [c for c in submission.cells if c.policy == policy and c.task != ALL]
         untrusted = [c.untrusted for c in parts if c.untrusted is not None]
+        corrected = [c.corrected for c in parts if c.corrected is not None]
         found.append(
             own.get(policy)
             or PolicyCell(
@@ -143,6 +145,7 @@ def pooled_cells(submission: Submission) -> list[PolicyCell]:
                 imagined=_pool([c.imagined for c in parts]),
                 true=_pool([c.true for c in parts]),
                 untrusted=_pool(untrusted) if len(untrusted) == len(parts) else None,
+                corrected=_pool(corrected) if len(corrected) == len(parts) else None,
             )
         )
     return found
@@ -154,9 +157,9 @@ def _policy_row(submission: Submission, cell: PolicyCell, mark: int) -> PolicyRo
         gap = Shown("–", reason="it needs success in both worlds")
     else:
         gap = Shown(_signed(100 * (imagined - true)), sort=imagined - true)
-    untrusted = None if cell.untrusted is None else show(cell.untrusted, "rate", digits=0)
+    untrusted, corrected = (None if e is None else show(e, "rate", digits=0) for e in (cell.untrusted, cell.corrected))
     shown = (show(cell.imagined, "rate", digits=0), show(cell.true, "rate", digits=0))
-    return PolicyRow(submission, cell, mark, *shown, gap, untrusted)
+    return PolicyRow(submission, cell, mark, *shown, gap, untrusted, corrected)
 
 
 def _pool(parts: Sequence[Estimate]) -> Estimate:

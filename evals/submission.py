@@ -66,7 +66,8 @@ class Metric:
 class PolicyCell:
     """Success of one policy on one task (or `ALL`), as imagined and in truth, in [0, 1].
 
-    `untrusted` is the share of imagined episodes that were left out because the model was not to be trusted there.
+    `corrected` is imagined success without the judge's measured error. `untrusted` is the share of imagined episodes
+    in which the model was not to be trusted.
     """
 
     policy: str
@@ -74,6 +75,7 @@ class PolicyCell:
     imagined: Estimate
     true: Estimate
     untrusted: Estimate | None = None
+    corrected: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,7 @@ def _metric(content: Mapping[str, Any]) -> Metric:
 
 
 def _cell(content: Mapping[str, Any]) -> PolicyCell:
-    estimates = {k: Estimate(**content[k]) for k in ("imagined", "true", "untrusted") if k in content}
+    estimates = {k: Estimate(**content[k]) for k in ("imagined", "true", "untrusted", "corrected") if k in content}
     return PolicyCell(content["policy"], content["task"], **estimates)
 
 

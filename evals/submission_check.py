@@ -131,7 +131,7 @@ def _estimates(content: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, A
         for name, estimate in metric.get("baselines", {}).items():
             yield f"$.metrics[{i}].baselines[{name[:80]!r}]", estimate, bounds
     for i, cell in enumerate(content.get("cells", ())):
-        for world in ("imagined", "true", "untrusted"):
+        for world in ("imagined", "true", "untrusted", "corrected"):
             if world in cell:
                 yield f"$.cells[{i}].{world}", cell[world], RANGES["rate"]
     for i, entry in enumerate(content.get("trust", {}).get("bins", ())):

@@ -71,13 +71,17 @@
   };
   if (form) {
     form.hidden = false;
-    for (const [name, value] of new URLSearchParams(location.hash.slice(1))) {
-      const field = form.elements[name];
-      if (field && (field.type === "search" || [...field.options].some((o) => o.value === value))) field.value = value;
-    }
+    const read = () => {
+      for (const [name, value] of new URLSearchParams(location.hash.slice(1))) {
+        const field = ["kind", "task", "name"].includes(name) && form.elements[name];
+        if (field && (field.type === "search" || [...field.options].some((o) => o.value === value))) field.value = value;
+      }
+      apply();
+    };
+    addEventListener("hashchange", read);
     form.addEventListener("input", apply);
     form.addEventListener("submit", (event) => event.preventDefault());
-    apply();
+    read();
   }
 
   // 'unscored' says why beside itself, not in the middle of the window.
@@ -91,11 +95,25 @@
     node.style.top = `${below + node.offsetHeight < innerHeight ? below : Math.max(8, place.top - node.offsetHeight - 6)}px`;
   }));
 
-  // Clips load and play while they are in view.
+  // Clips load and play while they are in view; a click, tap, Enter or space stops one. Without motion they wait.
   if ("IntersectionObserver" in window && !matchMedia("(prefers-reduced-motion: reduce)").matches) {
     const watch = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => {
-      if (isIntersecting) target.play().catch(() => {}); else target.pause();
+      if (!isIntersecting) target.pause(); else if (!target.dataset.stopped) target.play().catch(() => {});
     }), { threshold: 0.25 });
-    every("video").forEach((video) => watch.observe(video));
+    const toggle = (video) => {
+      const pair = every("video", video.closest("figure")), stop = !video.paused;
+      pair.forEach((one) => {
+        if (stop) { one.dataset.stopped = "1"; one.pause(); } else { delete one.dataset.stopped; one.play().catch(() => {}); }
+      });
+    };
+    every("video").forEach((video) => {
+      video.controls = false;
+      video.tabIndex = 0;
+      video.addEventListener("click", () => toggle(video));
+      video.addEventListener("keydown", (event) => {
+        if (event.key === "Enter" || event.key === " ") { event.preventDefault(); toggle(video); }
+      });
+      watch.observe(video);
+    });
   }
 })();
