@@ -17,11 +17,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from wfm_sim.actions import Workspace
-from wfm_sim.envs.core import Judges, Rules
+from wfm_sim.envs.core import Judges, Rules, Trusts
 from wfm_sim.envs.single import ImaginedEnv, pose_space
 from wfm_sim.envs.starts import Starts
 from wfm_sim.envs.vector import ImaginedVectorEnv
-from wfm_sim.envs.worlds import DEFAULT_MODEL, MAX_EPISODE_STEPS, make_world
+from wfm_sim.envs.worlds import DEFAULT_MODEL, DEFAULT_TRUST, MAX_EPISODE_STEPS, make_world
 from wfm_sim.world_model import WorldModel
 
 # A pose may drift this far and no further (metres, radians): wide enough for any arm, finite for the spaces' sake.
@@ -39,10 +39,11 @@ def _parts(
     max_episode_steps: int = MAX_EPISODE_STEPS,
     checkpoint: str | Path | None = None,
     model_options: dict[str, Any] | None = None,
+    trust: str | Path | Trusts | None = DEFAULT_TRUST,
 ) -> dict[str, Any]:
     """World, starts and observation space, shared by the single and the vector environment."""
     rules = Rules(max_episode_steps, terminate_on_success, success_threshold, success_frames, ANYWHERE)
-    world = make_world(world_model, judge, rules, checkpoint, model_options)
+    world = make_world(world_model, judge, rules, checkpoint, model_options, trust)
     height, width = world.model.spec.frame_size
     # Scenes of the twin are a sensible default only for frames of the twin's size, and where no data set was named.
     twin = dataset is None and world.has_pose and height == width and 64 <= height <= 128
@@ -89,6 +90,7 @@ class ActionWorldEnv(ImaginedEnv):
         max_episode_steps: int = MAX_EPISODE_STEPS,
         checkpoint: str | Path | None = None,
         model_options: dict[str, Any] | None = None,
+        trust: str | Path | Trusts | None = DEFAULT_TRUST,
     ) -> None:
         """Make the environment.
 
@@ -104,6 +106,8 @@ class ActionWorldEnv(ImaginedEnv):
                 and speed; every info then says so). None looks in the local hub cache; nothing is downloaded.
             model_options: device, dtype, frame_size, steps or guidance of a published model
                 (`wfm_sim.models.simulators.load_simulator`).
+            trust: 'auto' (the shipped one for these very weights, where there is one), a path, a trust, or None; as
+                in Tabletop-v0.
 
         Raises:
             UserError: an unknown name, an absent file (it says which and where it was looked for) or an unreadable
@@ -120,6 +124,7 @@ class ActionWorldEnv(ImaginedEnv):
             max_episode_steps,
             checkpoint,
             model_options,
+            trust,
         )
         super().__init__(**parts, render_mode=render_mode)
 

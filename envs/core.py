@@ -35,6 +35,19 @@ class Judges(Protocol):
         each float64 [B]."""
 
 
+class Trusts(Protocol):
+    """Whatever says how far imagined frames are to be believed; `wfm_sim.trust.Trust` is the trained one. Its states
+    are regrouped like a world model's, and hold trust, horizon and lowest, float64 [B] in [0, 1]."""
+
+    def start(self, frames: NDArray[np.uint8], poses: NDArray[np.float64]) -> Any:
+        """Of B episodes at their given frames, uint8 [B, H, W, 3], and poses [B, 7]."""
+
+    def step(
+        self, state: Any, frames: NDArray[np.uint8], actions: NDArray[np.float32], poses: NDArray[np.float64]
+    ) -> Any:
+        """After one more imagined frame, the executed actions [B, 7] that led there, and the poses now."""
+
+
 @dataclass(frozen=True)
 class Start:
     """Where one episode begins.
@@ -86,11 +99,14 @@ class Rules:
 
 @dataclass(frozen=True)
 class World:
-    """A world model with a judge of its frames (None: nothing is ever a success) and the rules."""
+    """A world model with a judge of its frames (None: nothing is ever a success), the rules, and what says how far to
+    believe each frame (None: nothing is said). `trust_notice` is what every user must know of the trust, or ""."""
 
     model: WorldModel
     judge: Judges | None
     rules: Rules
+    trust: Trusts | None = None
+    trust_notice: str = ""
 
     @property
     def has_pose(self) -> bool:
@@ -112,6 +128,7 @@ class Episodes:
     progress: NDArray[np.float64]  # [B], in [0, 1]
     terminated: NDArray[np.bool_]  # [B]
     truncated: NDArray[np.bool_]  # [B]
+    trust: Any = None  # its state, of B rows; None where nothing is said of it
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -146,17 +163,19 @@ def begin(world: World, starts: Sequence[Start]) -> Episodes:
     rows = len(starts)
     hits = (probability > world.rules.success_threshold).astype(np.int64)
     no = np.zeros(rows, dtype=bool)
+    poses = np.stack([np.asarray(start.pose, dtype=np.float64) for start in starts])
     return Episodes(
         state=state,
         starts=tuple(starts),
         frames=frames,
-        poses=np.stack([np.asarray(start.pose, dtype=np.float64) for start in starts]),
+        poses=poses,
         steps=np.zeros(rows, dtype=np.int64),
         hits=hits,
         success=hits >= world.rules.success_frames,
         progress=progress,
         terminated=no,
         truncated=no,
+        trust=None if world.trust is None else world.trust.start(frames, poses),
     )
 
 
@@ -181,7 +200,7 @@ def advance(world: World, episodes: Episodes, actions: NDArray[np.float32]) -> t
         now = replace(now, state=state)
         for inner in range(per_call):
             taken += ~now.ended
-            now, rewards = _count(world, now, frames[:, inner], poses[:, inner])
+            now, rewards = _count(world, now, frames[:, inner], conditions[:, inner], poses[:, inner])
             history.append((now, rewards))
     return now, Steps(
         frames=np.stack([e.frames for e, _ in history], axis=1),
@@ -211,7 +230,11 @@ def _executed(
 
 
 def _count(
-    world: World, before: Episodes, frames: NDArray[np.uint8], poses: NDArray[np.float64]
+    world: World,
+    before: Episodes,
+    frames: NDArray[np.uint8],
+    actions: NDArray[np.float32],
+    poses: NDArray[np.float64],
 ) -> tuple[Episodes, NDArray[np.float64]]:
     """One inner step's book-keeping: pose, judgement, reward and end, with ended rows left as they were."""
     rules = world.rules
@@ -230,6 +253,7 @@ def _count(
         progress=progress,
         terminated=success & rules.terminate_on_success,
         truncated=steps >= rules.max_steps,
+        trust=None if world.trust is None else world.trust.step(before.trust, frames, actions, poses),
     )
     # As in the twin: the gain in progress, plus 1 in each step that ends in success.
     rewards = progress - before.progress + success
@@ -262,14 +286,20 @@ def _where(mask: NDArray[np.bool_], yes: Episodes, no: Episodes) -> Episodes:
         return np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
     arrays: dict[str, Any] = {name: pick(name) for name in _ARRAYS}
-    return replace(no, **arrays)
+    return replace(no, trust=None if no.trust is None else yes.trust.where(mask, no.trust), **arrays)
 
 
 def select(episodes: Episodes, rows: Sequence[int] | NDArray[Any]) -> Episodes:
     """The chosen rows (a list, an index or bool array), as episodes of their own; a row may be chosen twice: a fork."""
     index = np.arange(len(episodes))[np.asarray(rows)]
     arrays = {name: getattr(episodes, name)[index] for name in _ARRAYS}
-    return replace(episodes, state=episodes.state[index], starts=tuple(episodes.starts[i] for i in index), **arrays)
+    return replace(
+        episodes,
+        state=episodes.state[index],
+        starts=tuple(episodes.starts[i] for i in index),
+        trust=None if episodes.trust is None else episodes.trust[index],
+        **arrays,
+    )
 
 
 def merge(parts: Sequence[tuple[NDArray[Any], Episodes]]) -> Episodes:
@@ -284,6 +314,7 @@ def merge(parts: Sequence[tuple[NDArray[Any], Episodes]]) -> Episodes:
         first,
         state=type(first.state).cat([part.state for _, part in parts]),
         starts=tuple(start for _, part in parts for start in part.starts),
+        trust=None if first.trust is None else type(first.trust).cat([part.trust for _, part in parts]),
         **{name: np.concatenate([getattr(part, name) for _, part in parts]) for name in _ARRAYS},
     )
     return select(together, order)
@@ -295,6 +326,12 @@ def row_info(world: World, episodes: Episodes, row: int) -> dict[str, Any]:
     info: dict[str, Any] = {"is_success": bool(episodes.success[row])}
     if world.judge is not None and start.judged:
         info["progress"] = float(episodes.progress[row])
+    if episodes.trust is not None:
+        info["trust"] = float(episodes.trust.trust[row])
+        info["trust_horizon"] = float(episodes.trust.horizon[row])
+        info["trust_lowest"] = float(episodes.trust.lowest[row])
+    if world.trust_notice:
+        info["trust_notice"] = world.trust_notice
     info["instruction"] = start.instruction
     if start.task is not None:
         info["task"] = start.task

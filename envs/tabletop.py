@@ -18,11 +18,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from wfm_sim.assets.tabletop import WORKSPACE
-from wfm_sim.envs.core import Judges, Rules
+from wfm_sim.envs.core import Judges, Rules, Trusts
 from wfm_sim.envs.single import ImaginedEnv, pose_space
 from wfm_sim.envs.starts import Starts
 from wfm_sim.envs.vector import ImaginedVectorEnv
-from wfm_sim.envs.worlds import DEFAULT_JUDGE, DEFAULT_MODEL, MAX_EPISODE_STEPS, make_world
+from wfm_sim.envs.worlds import DEFAULT_JUDGE, DEFAULT_MODEL, DEFAULT_TRUST, MAX_EPISODE_STEPS, make_world
 from wfm_sim.errors import UserError
 from wfm_sim.world_model import WorldModel
 
@@ -36,10 +36,11 @@ def _parts(
     success_threshold: float = 0.5,
     success_frames: int = 2,
     max_episode_steps: int = MAX_EPISODE_STEPS,
+    trust: str | Path | Trusts | None = DEFAULT_TRUST,
 ) -> dict[str, Any]:
     """World, starts and observation space, shared by the single and the vector environment."""
     rules = Rules(max_episode_steps, terminate_on_success, success_threshold, success_frames, WORKSPACE)
-    world = make_world(world_model, judge, rules)
+    world = make_world(world_model, judge, rules, trust=trust)
     height, width = world.model.spec.frame_size
     if not world.has_pose or height != width or not 64 <= height <= 128:
         raise UserError(
@@ -68,7 +69,9 @@ class TabletopEnv(ImaginedEnv):
         misjudged frame ends nothing. It terminates the episode where `terminate_on_success`.
     Info:
         task, target_colour, instruction, is_success, progress; scene_seed and layout as the twin gives them, where they
-        are known; episode and frame of a recorded start; notice where an image was resized.
+        are known; episode and frame of a recorded start; notice where an image was resized. Where there is a trust
+        network for the model (docs/trust.md): trust, the probability that this frame is within tolerance of the truth,
+        trust_horizon, that the next five will be, and trust_lowest, the least trust of the episode so far.
 
     `reset(seed=s)` begins at the twin's first frame of scene s, and s also seeds the world model's noise. Options:
         {"task": name}: another task in this episode.
@@ -88,6 +91,7 @@ class TabletopEnv(ImaginedEnv):
         success_threshold: float = 0.5,
         success_frames: int = 2,
         max_episode_steps: int = MAX_EPISODE_STEPS,
+        trust: str | Path | Trusts | None = DEFAULT_TRUST,
     ) -> None:
         """Make the environment.
 
@@ -99,6 +103,7 @@ class TabletopEnv(ImaginedEnv):
             render_mode: 'rgb_array' or None.
             terminate_on_success, success_threshold, success_frames: See above.
             max_episode_steps: Truncate after so many steps.
+            trust: 'auto' (the shipped one for the model, where there is one), a path, a trust, or None.
 
         Raises:
             UserError: an unknown name, an unreadable file, or a number out of range.
@@ -112,6 +117,7 @@ class TabletopEnv(ImaginedEnv):
             success_threshold,
             success_frames,
             max_episode_steps,
+            trust,
         )
         super().__init__(**parts, render_mode=render_mode)
 

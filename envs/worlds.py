@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from wfm_sim.envs.core import Judges, Rules, World
+from wfm_sim.actions import UNITS
+from wfm_sim.envs.core import Judges, Rules, Trusts, World
 from wfm_sim.errors import UserError, unknown
 from wfm_sim.world_model import WorldModel
 
 DEFAULT_MODEL = "nano-tabletop"
 DEFAULT_JUDGE = "nano-tabletop-judge"
+DEFAULT_TRUST = "auto"  # whichever shipped one was calibrated for the model
 MAX_EPISODE_STEPS = 32  # as the twin
 
 
@@ -20,6 +22,7 @@ def make_world(
     rules: Rules,
     checkpoint: str | Path | None = None,
     model_options: dict[str, Any] | None = None,
+    trust: str | Path | Trusts | None = DEFAULT_TRUST,
 ) -> World:
     """A world of an action-conditioned model.
 
@@ -29,10 +32,12 @@ def make_world(
         rules: Of the episodes.
         checkpoint: Of a published model: its file, a folder, "random", or None for the local hub cache.
         model_options: Of a published model, as `wfm_sim.models.simulators.load_simulator` takes them.
+        trust: 'auto' (the shipped network that was calibrated for these very weights, if there is one), a name, a path,
+            a trust (see `core.Trusts`), or None.
 
     Raises:
-        UserError: unknown or unreadable model or judge, options that the model has not, or a model that is not driven
-            by actions.
+        UserError: unknown or unreadable model, judge or trust, options that the model has not, or a model that is not
+            driven by actions.
     """
     if rules.max_steps < 1:
         raise UserError(f"max_episode_steps must be at least 1, not {rules.max_steps}")
@@ -45,7 +50,7 @@ def make_world(
         raise UserError(
             f"a world model driven by actions is needed; {model.spec.name!r} is driven by {model.spec.condition!r}"
         )
-    return World(model, _judge(judge), rules)
+    return World(model, _judge(judge), rules, *_trust(trust, model))
 
 
 def _load(world_model: str | Path, checkpoint: str | Path | None, options: dict[str, Any]) -> Any:
@@ -70,3 +75,32 @@ def _judge(judge: str | Path | Judges | None) -> Judges | None:
     from wfm_sim.judge import load_judge
 
     return load_judge(judge)
+
+
+def _trust(trust: str | Path | Trusts | None, model: WorldModel) -> tuple[Trusts | None, str]:
+    """The trust that was asked for, and what must be known of it: that it was calibrated for another model."""
+    if trust is None:
+        return None, ""
+    if not isinstance(trust, str | Path):
+        return trust, ""
+    from wfm_sim.trust import load_trust, shipped_trust
+    from wfm_sim.weights import weights_hash
+
+    if str(trust) == DEFAULT_TRUST:
+        # Weights are compared only where a trust may be meant for them: a published model's would take seconds.
+        meant = {name: about for name, about in shipped_trust().items() if about.get("name") == model.spec.name}
+        if not meant:
+            return None, ""
+        here = weights_hash(model)
+        for name, about in meant.items():
+            if about.get("hash") == here:
+                return load_trust(name), ""
+        names = ", ".join(meant)
+        return None, f"no trust: {names} was calibrated for other weights of {model.spec.name!r}"
+    chosen = load_trust(trust)
+    if tuple(model.spec.condition_units) != UNITS:
+        raise UserError(f"trust goes with a model of robot actions; {model.spec.name!r} takes other conditions")
+    if chosen.world_model.get("hash") == weights_hash(model):
+        return chosen, ""
+    meant_for = chosen.world_model.get("name")
+    return chosen, f"this trust was calibrated for {meant_for!r} with other weights: its numbers are no probabilities"

@@ -1,8 +1,11 @@
-"""The weights that ship with the package."""
+"""The weights that ship with the package, and how to tell one set of weights from another."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import wfm_sim
 
@@ -16,3 +19,20 @@ def shipped() -> dict[str, Path]:
         for path in sorted((Path(root) / FOLDER).glob("*.safetensors")):
             found.setdefault(path.stem, path)
     return found
+
+
+def weights_hash(model: Any) -> str | None:
+    """'sha256:...' of a world model's weights and settings, but not of its name or file; None for one without weights.
+
+    Weights are compared as bfloat16, so that a model says the same of itself whatever it was stored or computes in.
+    """
+    import torch
+
+    if not isinstance(model, torch.nn.Module):
+        return None
+    config = model.cfg.to_dict() if hasattr(model, "cfg") else {}
+    digest = hashlib.sha256(json.dumps({**config, "name": ""}, sort_keys=True).encode())
+    for name, value in sorted(model.state_dict().items()):
+        plain = value.detach().cpu().to(torch.bfloat16) if value.is_floating_point() else value.detach().cpu()
+        digest.update(name.encode() + plain.contiguous().view(torch.uint8).numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,93 @@
+"""Is an imagined state still within a stated tolerance of the truth? What `info["trust"]` is the probability of.
+
+Within tolerance: every block that the truth shows is found by the colour tracker (wfm_sim/object_tracking.py) in the
+imagined frame, no farther than so many pixels from its true place and with at least a share of its true area. A block
+that the tracker cannot place within the same limits in the *true* frame (behind a finger, say) is not asked for: that
+would be an error of the instrument. Everything else is `diverged`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wfm_sim.object_tracking import Appearance, appearances, locate_all
+
+FRAME = 64.0  # pixels; what the limits are given for
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The limits, in pixels of a 64 px frame.
+
+    Attributes:
+        distance: Of a block's centroid from its true place.
+        kept: Share of its true visible area that must be there.
+        visible: True visible area from which a block is asked for, now and in the first frame.
+    """
+
+    distance: float = 5.0
+    kept: float = 0.25
+    visible: float = 8.0
+
+    def describe(self) -> str:
+        """One sentence."""
+        return (
+            f"every block of which the truth shows at least {self.visible:g} px is found in the imagined frame within "
+            f"{self.distance:g} px of its true place and with at least {100 * self.kept:g} % of its true area "
+            "(pixels of a 64 px frame, colour tracker)"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Its numbers and the sentence."""
+        return {**asdict(self), "meaning": self.describe()}
+
+
+TOLERANCE = Tolerance()
+
+
+def diverged(
+    truth: NDArray[np.uint8],
+    imagined: NDArray[np.uint8],
+    objects: NDArray[np.floating],
+    paints: Sequence[ArrayLike | None] | None = None,
+    tolerance: Tolerance = TOLERANCE,
+) -> NDArray[np.bool_]:
+    """Which frames of one episode are out of tolerance: bool [T].
+
+    Args:
+        truth, imagined: uint8 [T, H, W, 3], beginning with the same true frame.
+        objects: [T, K, 3], x, y and visible area (pixels) of every block in the truth; area 0 where it is hidden.
+        paints: RGB (0..255) of the blocks, where known (see `appearances`).
+    """
+    scale = FRAME / truth.shape[1]
+    looks = appearances(truth[0], [(float(x), float(y), float(area)) for x, y, area in objects[0]], paints)
+    asked = (objects[..., 2] * scale**2 >= tolerance.visible) & (objects[:1, :, 2] * scale**2 >= tolerance.visible)
+    asked[:, [i for i, look in enumerate(looks) if look is None]] = False
+    missed = asked & ~_placed(imagined, looks, objects, tolerance, scale)
+    # The truth is only tracked where it could excuse the model.
+    doubtful = missed.any(axis=1)
+    missed[doubtful] &= _placed(truth[doubtful], looks, objects[doubtful], tolerance, scale)
+    return np.asarray(missed.any(axis=1))
+
+
+def _placed(
+    frames: NDArray[np.uint8],
+    looks: Sequence[Appearance | None],
+    objects: NDArray[np.floating],
+    tolerance: Tolerance,
+    scale: float,
+) -> NDArray[np.bool_]:
+    """bool [T, K]: found where it is, and enough of it."""
+    out = np.zeros(objects.shape[:2], dtype=bool)
+    for t, frame in enumerate(frames):
+        for k, found in enumerate(locate_all(frame, looks)):
+            if found is not None:
+                x, y, area = objects[t, k]
+                near = np.hypot(found.x - x, found.y - y) * scale <= tolerance.distance
+                out[t, k] = near and found.area >= tolerance.kept * area
+    return out

@@ -1,0 +1,289 @@
+"""Trust: the calibrated probability that an imagined state is still within a stated tolerance of the truth.
+
+    trust = load_trust("nano-tabletop-trust")
+    state = trust.start(frames, poses)                     # the given first frames, uint8 [B, H, W, 3]
+    state = trust.step(state, frames, actions, poses)      # after each imagined frame
+    state.trust, state.horizon, state.lowest               # float64 [B]: now, for the next steps, least so far
+
+Which tolerance is in `trust.tolerance` (wfm_sim/tolerance.py). A small recurrent network looks at every imagined frame
+beside the one before and the episode's first, and at the executed action and the dead-reckoned pose: a ghost is seen in
+the pixels, and a block that was hit askew stays doubtful through the GRU's memory. Its two logits are calibrated
+(Platt 1999) on episodes that it was not trained on. It is trained by training/trust.py, for one world model.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wfm_sim.data.files import atomic_path
+from wfm_sim.errors import UserError
+from wfm_sim.judge import ResidualBlock
+from wfm_sim.weights import shipped
+
+FORMAT = "wfm-sim trust 1"
+# About what makes an action (m, rad, 1 = open) and a pose numbers of size one.
+ACTION_SCALE = (20.0, 20.0, 20.0, 4.0, 4.0, 4.0, 1.0)
+POSE_SCALE = (5.0, 5.0, 10.0, 1.0, 1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class TrustConfig:
+    """The network's sizes.
+
+    Attributes:
+        frame_size: Height and width of the frames that it looks at.
+        widths: Of the maps at 1/4, 1/8 and 1/16 of the frame.
+        depths: Residual blocks at each.
+        embedding: Of action and pose, which modulate the blocks.
+        read: Numbers that a frame is summed up in.
+        hidden: Of the GRU.
+        horizon: How many steps ahead the second output speaks of.
+    """
+
+    frame_size: tuple[int, int] = (64, 64)
+    widths: tuple[int, ...] = (32, 48, 48)
+    depths: tuple[int, ...] = (1, 1, 0)
+    embedding: int = 32
+    read: int = 64
+    hidden: int = 64
+    horizon: int = 5
+
+
+class TrustNetwork(nn.Module):
+    """Logits [B, T, 2] (within tolerance now; at each of the next steps) and the memory [B, hidden] from
+
+    frames: float32 [B, T, 9, H, W] in -1..1 (this, the one before, the first), motion: float32 [B, T, 14] (action and
+    pose, scaled), and the memory so far, [B, hidden].
+    """
+
+    def __init__(self, config: TrustConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.motion = nn.Linear(14, config.embedding)
+        before = (9, *config.widths)
+        self.downs = nn.ModuleList(
+            nn.Conv2d(a, b, 4, stride=4) if i == 0 else nn.Conv2d(a, b, 3, stride=2, padding=1)
+            for i, (a, b) in enumerate(zip(before, config.widths, strict=False))
+        )
+        self.stages = nn.ModuleList(
+            nn.ModuleList(ResidualBlock(width, config.embedding) for _ in range(depth))
+            for width, depth in zip(config.widths, config.depths, strict=True)
+        )
+        # Where things are is what matters: the last map is flattened, not averaged.
+        cells = math.prod(size // 2 ** (len(config.widths) + 1) for size in config.frame_size)
+        self.read = nn.Linear(config.widths[-1] * cells, config.read)
+        self.memory = nn.GRU(config.read + config.embedding, config.hidden, batch_first=True)
+        self.out = nn.Linear(config.hidden + config.read, 2)
+
+    def forward(self, frames: Tensor, motion: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        rows, steps = frames.shape[:2]
+        condition = F.silu(self.motion(motion)).flatten(0, 1)
+        x = frames.flatten(0, 1)
+        for i, (down, stage) in enumerate(zip(self.downs, self.stages, strict=True)):
+            x = down(F.silu(x) if i else x)
+            for block in stage.children():
+                x = block(x, condition)
+        seen = F.silu(self.read(F.silu(x).flatten(1)))
+        told = torch.cat([seen, condition], dim=1).unflatten(0, (rows, steps))
+        with torch.autocast(x.device.type, enabled=False):  # the memory is float32 wherever it is kept
+            remembered, last = self.memory(told.float(), memory[None].contiguous())
+            read = torch.cat([remembered, seen.float().unflatten(0, (rows, steps))], dim=2)
+            return self.out(read), last[0]
+
+
+@dataclass(frozen=True)
+class TrustState:
+    """What trust remembers of B episodes. Nothing in it is ever changed in place."""
+
+    first: NDArray[np.uint8]  # [B, H, W, 3], the given frames
+    previous: NDArray[np.uint8]  # [B, H, W, 3], the latest frames
+    memory: NDArray[np.float32]  # [B, hidden]
+    trust: NDArray[np.float64]  # [B], probability of being within tolerance now
+    horizon: NDArray[np.float64]  # [B], of being within tolerance at each of the next steps
+    lowest: NDArray[np.float64]  # [B], the least trust since the start
+
+    def __len__(self) -> int:
+        return len(self.memory)
+
+    def __getitem__(self, rows: Any) -> TrustState:
+        """The chosen rows (a list, an index or bool array, or a slice)."""
+        return TrustState(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    @classmethod
+    def cat(cls, states: Sequence[TrustState]) -> TrustState:
+        """The rows of all `states`, in order."""
+        return cls(**{f.name: np.concatenate([getattr(s, f.name) for s in states]) for f in fields(cls)})
+
+    def where(self, mask: NDArray[np.bool_], other: TrustState) -> TrustState:
+        """This state's rows where `mask` [B], else the other's."""
+
+        def pick(name: str) -> NDArray[Any]:
+            a, b = getattr(self, name), getattr(other, name)
+            return np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+        return TrustState(**{f.name: pick(f.name) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Slope and offset of the logits 'now' and 'at each of the next steps' (Platt scaling)."""
+
+    now: tuple[float, float] = (1.0, 0.0)
+    stays: tuple[float, float] = (1.0, 0.0)
+
+    def __call__(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probabilities from logits [..., 2]."""
+        (a, b), (c, d) = self.now, self.stays
+        return 1 / (1 + np.exp(-(logits * (a, c) + (b, d))))
+
+
+class Trust:
+    """A trained trust network, ready to use.
+
+    Attributes:
+        config: See `TrustConfig`.
+        tolerance: What is meant by 'within tolerance' (`Tolerance.to_json`).
+        world_model: Name, hash (`wfm_sim.weights.weights_hash`) and number of parameters of the model it is for.
+        quality: What its training measured on the episodes that it was calibrated on, and how it came to be.
+    """
+
+    def __init__(
+        self,
+        network: TrustNetwork,
+        calibration: Calibration | None = None,
+        tolerance: dict[str, Any] | None = None,
+        world_model: dict[str, Any] | None = None,
+        quality: dict[str, Any] | None = None,
+    ) -> None:
+        self.network, self.config = network.eval(), network.config
+        self.calibration = calibration or Calibration()
+        self.tolerance, self.world_model, self.quality = tolerance or {}, world_model or {}, quality or {}
+
+    def start(self, frames: NDArray[np.uint8], poses: NDArray[np.floating]) -> TrustState:
+        """Begin B episodes at given frames, which are within tolerance by definition: trust is 1.
+
+        Args:
+            frames: uint8 [B, H, W, 3]; another size than the network's is resized.
+            poses: [B, 7], the gripper.
+        """
+        rows = len(frames)
+        actions = np.zeros((rows, 7))
+        actions[:, 6] = np.asarray(poses)[:, 6]
+        sure = np.ones(rows)
+        memory = np.zeros((rows, self.config.hidden), np.float32)
+        state = self.step(TrustState(frames, frames, memory, sure, sure, sure), frames, actions, poses)
+        return TrustState(state.first, state.previous, state.memory, sure, state.horizon, sure)
+
+    def step(
+        self,
+        state: TrustState,
+        frames: NDArray[np.uint8],
+        actions: NDArray[np.floating],
+        poses: NDArray[np.floating],
+    ) -> TrustState:
+        """After one more imagined frame.
+
+        Args:
+            state: Of B episodes; left unchanged.
+            frames: uint8 [B, H, W, 3], imagined.
+            actions: [B, 7], executed, that led to them.
+            poses: [B, 7], the gripper now.
+
+        Raises:
+            UserError: frames of another dtype or rank.
+        """
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+            raise UserError(f"frames must be uint8 [B, H, W, 3], not {frames.dtype} {list(frames.shape)}")
+        pixels = to_network(*(torch.from_numpy(np.ascontiguousarray(f)) for f in (frames, state.previous, state.first)))
+        if pixels.shape[-2:] != self.config.frame_size:
+            pixels = F.interpolate(pixels, self.config.frame_size, mode="bilinear", antialias=True)
+        with torch.inference_mode():
+            logits, memory = self.network(
+                pixels[:, None], motion(actions, poses)[:, None], torch.from_numpy(np.ascontiguousarray(state.memory))
+            )
+        now, stays = self.calibration(logits[:, 0].double().numpy()).T
+        return TrustState(state.first, frames, memory.numpy().copy(), now, stays, np.minimum(state.lowest, now))
+
+
+def to_network(frames: Tensor, previous: Tensor, first: Tensor) -> Tensor:
+    """Three times uint8 [..., H, W, 3] -> float32 [..., 9, H, W] in -1..1."""
+    return torch.cat([frames, previous, first], dim=-1).movedim(-1, -3).float() / 127.5 - 1
+
+
+def motion(actions: NDArray[np.floating], poses: NDArray[np.floating]) -> Tensor:
+    """Canonical actions and poses, [..., 7] each -> float32 [..., 14], scaled."""
+    told = np.concatenate([np.asarray(actions) * ACTION_SCALE, np.asarray(poses) * POSE_SCALE], axis=-1)
+    return torch.from_numpy(told.astype(np.float32))
+
+
+def save_trust(path: str | Path, trust: Trust) -> None:
+    """Write a self-describing safetensors file: float16 weights, and as metadata everything else."""
+    weights = {name: value.detach().half().contiguous() for name, value in trust.network.state_dict().items()}
+    about = {
+        "config": asdict(trust.config),
+        "calibration": asdict(trust.calibration),
+        "tolerance": trust.tolerance,
+        "world_model": trust.world_model,
+        "quality": trust.quality,
+    }
+    with atomic_path(path) as partial:
+        save_file(weights, partial, {"format": FORMAT, **{name: json.dumps(value) for name, value in about.items()}})
+
+
+def load_trust(name_or_path: str | Path) -> Trust:
+    """Trust by shipped name ('nano-tabletop-trust') or from its file.
+
+    Raises:
+        UserError: no such file, or not one that `save_trust` wrote.
+    """
+    path = shipped().get(str(name_or_path)) or Path(name_or_path)
+    if not path.is_file():
+        raise UserError(f"no trust network at {path}; train one with `wfm-sim train trust` or pass trust=None")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
+        if metadata.get("format") != FORMAT:
+            raise UserError(
+                f"{path} is not a trust network: its metadata says {metadata.get('format')!r}, not {FORMAT!r}"
+            )
+        network = TrustNetwork(TrustConfig(**_tuples(json.loads(metadata["config"]))))
+        network.load_state_dict(weights)
+        calibration = Calibration(**_tuples(json.loads(metadata["calibration"])))
+        rest = {name: json.loads(metadata[name]) for name in ("tolerance", "world_model", "quality")}
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is not a trust network that can be read: {str(error).splitlines()[0]}") from None
+    return Trust(network, calibration, **rest)
+
+
+def shipped_trust() -> dict[str, dict[str, Any]]:
+    """Name -> which world model it is for, of every shipped trust network; weights are not read."""
+    found = {}
+    for name, path in shipped().items():
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+        except (SafetensorError, OSError):
+            continue
+        if metadata.get("format") == FORMAT:
+            found[name] = json.loads(metadata.get("world_model", "{}"))
+    return found
+
+
+def _tuples(raw: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
