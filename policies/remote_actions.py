@@ -25,6 +25,7 @@ from wfm_sim.actions import RATE_HZ, actions_from_states, apply_action
 from wfm_sim.errors import UserError
 
 MAX_CHUNK = 1000  # actions; a longer one is a mistake of shape
+MAX_NUMBER = 1e6  # no unit in use needs more
 
 # DROID's robot_ik_solver: fractions of 0.075 m and 0.15 rad per step of 15 Hz, in the base frame; the gripper is a
 # position. (DROID also shortens vectors longer than 1, which policies do not send.)
@@ -87,7 +88,7 @@ def read_chunk(reply: Any, key: str, contract: ActionContract) -> NDArray[np.flo
         float64 [N, contract.dim], N >= 1.
 
     Raises:
-        UserError: no such key, no array of numbers, another shape, or numbers that are not finite.
+        UserError: no such key, no array of numbers, another shape, or numbers not finite or beyond MAX_NUMBER.
     """
     if isinstance(reply, dict):
         if key not in reply:
@@ -111,6 +112,8 @@ def read_chunk(reply: Any, key: str, contract: ActionContract) -> NDArray[np.flo
     if not np.isfinite(chunk).all():
         row, column = (int(i) for i in np.argwhere(~np.isfinite(chunk))[0])
         raise UserError(f"{key!r} has numbers that are not finite, first {chunk[row, column]} at [{row}, {column}]")
+    if np.abs(chunk).max() > MAX_NUMBER:
+        raise UserError(f"{key!r} has numbers as large as {np.abs(chunk).max():g}, which no action has")
     return chunk
 
 
@@ -127,17 +130,26 @@ def canonical_actions(contract: ActionContract, rows: NDArray[np.float64], pose:
         environments do that, and what checks actions wants to see them as they are.
 
     Raises:
-        UserError: the numbers are finite as sent and not as converted.
+        UserError: the numbers are finite as sent but not as converted, or name no rotation.
     """
-    at_our_rate = replace(contract, rate_hz=RATE_HZ)
-    start = np.asarray(pose, dtype=np.float64)
-    actions, reached = [], start
-    for row in rows:
-        actions.append(convert(row, at_our_rate, CANONICAL, poses=reached))
-        reached = apply_action(reached, actions[-1])
-    action = actions[0] if len(actions) == 1 else actions_from_states([start, reached], [actions[-1][6]])[0]
+    try:
+        with np.errstate(all="ignore"):
+            action = _one_step(replace(contract, rate_hz=RATE_HZ), rows, np.asarray(pose, dtype=np.float64))
+    except ValueError as error:  # scipy: no rotation
+        raise UserError(f"{contract.name!r} actions {rows.tolist()} are no movement: {error}") from error
     if not np.isfinite(action).all():
         raise UserError(f"{contract.name!r} actions {rows.tolist()} are beyond all bounds")
     steps = rate_ratio(contract, CANONICAL)[1]
     whole = action if steps == 1 else split(action, steps)
     return np.repeat(whole[None].astype(np.float32), steps, axis=0)
+
+
+def _one_step(contract: ActionContract, rows: NDArray[np.float64], start: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The single canonical action that leads where the rows lead, the last gripper command kept."""
+    action, reached = convert(rows[0], contract, CANONICAL, poses=start), start
+    if len(rows) == 1:
+        return action
+    for row in rows[1:]:
+        reached = apply_action(reached, action)
+        action = convert(row, contract, CANONICAL, poses=reached)
+    return actions_from_states([start, apply_action(reached, action)], [action[6]])[0]

@@ -113,11 +113,7 @@ class PolicyServer:
             raise UserError(
                 f"cannot serve at {self.config.host}:{self.config.port}: {error.strerror or error}"
             ) from error
-
-    @property
-    def port(self) -> int:
-        """The port in use."""
-        return int(self._server.socket.getsockname()[1])
+        self.port = int(self._server.socket.getsockname()[1])
 
     @property
     def url(self) -> str:
