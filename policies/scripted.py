@@ -146,7 +146,7 @@ class ScriptedExpert:
         self.flaw = flaw
         parts = ["expert"] + ([f"noise{noise:g}"] if noise else []) + ([flaw] if flaw else [])
         self.name = name or "-".join(parts)
-        self._rows: list[_Follower | None] = []
+        self._rows: list[Follower | None] = []
 
     def reset(self, info: dict[str, Any], seeds: Sequence[int], mask: NDArray[np.bool_] | None = None) -> None:
         """See Policy.reset; reads info["layout"] alone."""
@@ -168,7 +168,7 @@ class ScriptedExpert:
             low, high = (0.035, 0.05) if flaw == "wrong_height" else (0.025, 0.04)
             offset = float(rng.uniform(low, high) * rng.choice([-1, 1]))
             plan = plan_task(TASKS[int(layout["task"][i])], target, goal, flaw=flaw, offset=offset)
-            self._rows[i] = _Follower(plan, rng, self.noise)
+            self._rows[i] = Follower(plan, rng, self.noise)
 
     def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         """See Policy.act; reads agent_pos alone."""
@@ -177,25 +177,41 @@ class ScriptedExpert:
         return np.stack([row.act(pose) for row, pose in zip(rows, poses, strict=True)]).astype(np.float32)
 
 
-class _Follower:
-    """One row of ScriptedExpert: goes from waypoint to waypoint."""
+class Follower:
+    """One row of an expert: goes from waypoint to waypoint. policies/graded.py gives it its other two flaws."""
 
-    def __init__(self, plan: list[Waypoint], rng: np.random.Generator, noise: float) -> None:
-        self._plan, self._rng, self._noise = plan, rng, noise
+    def __init__(
+        self, plan: list[Waypoint], rng: np.random.Generator, noise: float, speed: float = 1.0, late: int = 0
+    ) -> None:
+        """Set up.
+
+        Args:
+            plan: What `plan_task` gave.
+            rng: Source of the noise.
+            noise: See ScriptedExpert.
+            speed: All speeds times this, in (0, 1].
+            late: The gripper stays open for so many steps after it should have begun to close.
+        """
+        self._plan, self._rng, self._noise, self._speed, self._late = plan, rng, noise, speed, late
         self._index = self._stayed = self._steps = 0
         # With noise, waiting for a perfect pose would take for ever.
         self._near, self._turned = 0.005 + 0.06 * noise, 0.06 + 0.3 * noise
 
     def act(self, pose: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The next action [7] from the commanded pose [7]."""
         while self._index < len(self._plan) - 1 and self._done(pose):
             self._index, self._stayed, self._steps = self._index + 1, 0, 0
         waypoint = self._plan[self._index]
         self._steps += 1
         rotation = Rotation.from_euler("xyz", pose[3:6])
         delta = waypoint.position - pose[:3]
-        delta *= min(1.0, waypoint.speed / max(float(np.linalg.norm(delta)), 1e-9))
+        delta *= min(1.0, self._speed * waypoint.speed / max(float(np.linalg.norm(delta)), 1e-9))
         turn = (rotation.inv() * Rotation.from_euler("z", waypoint.yaw)).as_euler("xyz")
-        action = np.concatenate([rotation.inv().apply(delta), np.clip(turn, -TURN, TURN), [waypoint.gripper]])
+        turn = np.clip(turn, -TURN * self._speed, TURN * self._speed)
+        gripper = waypoint.gripper
+        if gripper < 0.5 and self._late > 0:
+            self._late, gripper = self._late - 1, 1.0
+        action = np.concatenate([rotation.inv().apply(delta), turn, [gripper]])
         if self._noise:
             action[:6] += self._rng.normal(0.0, self._noise, 6) * ACTION_HIGH[:6]
         return np.clip(action, ACTION_LOW, ACTION_HIGH)
@@ -207,7 +223,7 @@ class _Follower:
             return self._stayed > waypoint.stay
         near = np.linalg.norm(waypoint.position - pose[:3]) < self._near
         turned = abs(waypoint.yaw - pose[5]) < self._turned
-        return bool(near and turned) or self._steps > 9
+        return bool(near and turned) or self._steps > 9 / self._speed
 
 
 def _at(xy: NDArray[np.float64], z: float) -> NDArray[np.float64]:

@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wfm_sim import cli_trust
+from wfm_sim.errors import UserError, unknown
+
 if TYPE_CHECKING:
     from wfm_sim.training.loop import LoopConfig
 
 app = typer.Typer(
-    no_args_is_help=True, help="Train a tokenizer, an action-conditioned simulator or the judge.", rich_markup_mode=None
+    no_args_is_help=True,
+    help="Train a tokenizer, an action-conditioned simulator, the judge or a policy.",
+    rich_markup_mode=None,
 )
 
 Data = Annotated[Path, typer.Option(help="A data set in any layout that `open_dataset` reads.")]
@@ -121,6 +126,42 @@ def judge(
 
 
 @app.command()
+def policy(
+    data: Data,
+    form: Annotated[str, typer.Option(help="What it sees: state (pose and layout) or pixels.")] = "state",
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder; the same command again resumes. Default runs/train/bc-FORM.")
+    ] = None,
+    episodes: Annotated[
+        int, typer.Option(help="Episodes of the twin per task in which each stage is measured; 0 for none.")
+    ] = 60,
+    steps: Steps = None,
+    seed: Seed = None,
+) -> None:
+    """Train a policy by behaviour cloning on collected experts' episodes; keeps one file per stage of training."""
+    from wfm_sim.policies.cloning_network import FORMS
+    from wfm_sim.progress import bar
+    from wfm_sim.training.cloning import RECIPES, train_policy
+    from wfm_sim.training.cloning_success import measure_success
+
+    if form not in FORMS:
+        raise unknown("form of policy", form, FORMS)
+    if episodes < 0:
+        raise UserError(f"--episodes must be 0 or more, not {episodes}")
+    given: dict[str, Any] = {"steps": steps, "seed": seed}
+    recipe = replace(RECIPES[form], **{k: v for k, v in given.items() if v is not None})
+    with bar("reading episodes") as progress:
+        paths = train_policy(data, out or Path(f"runs/train/bc-{form}"), form, recipe, progress)
+    counts: dict[Path, dict[str, list[int]]] = {}
+    if episodes:
+        with bar("measuring success") as progress:
+            counts = measure_success(paths, episodes, progress=progress)
+    for path in paths:
+        told = ", ".join(f"{task} {won}/{of}" for task, (won, of) in counts.get(path, {}).items())
+        print(f"{path}" + (f": success in the twin {told}" if told else ""))
+
+
+@app.command()
 def ship(
     model: Annotated[Path, typer.Option(help="model.safetensors of a finished run.")],
     name: Annotated[str, typer.Option(help="What `gym.make` and --world-model will call it.")],
@@ -132,6 +173,9 @@ def ship(
     from wfm_sim.training.ship import ship as write
 
     print(f"shipped: {write(model, name, quality, history, out)}")
+
+
+app.command("trust")(cli_trust.train)
 
 
 # Module-level, so that it can be pickled for the processes of a run with several ranks.
