@@ -154,9 +154,9 @@ def collapse(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for step, p, se in zip(curve.surv_times.tolist(), curve.surv_prob, curve.surv_prob_se, strict=True):
         low, high = np.clip([p - 1.96 * se, p + 1.96 * se], 0, 1)
         result["survival"].append({"step": int(step), "survival": float(p), "low": float(low), "high": float(high)})
-    median, (early, late) = curve.quantile(0.5), curve.quantile_ci(0.5)
-    finite = [None if not np.isfinite(x) else int(x) for x in (median, early, late)]
-    result |= {"median": finite[0], "median_interval": finite[1:]}
+    below = curve.surv_times[curve.surv_prob <= 0.5 + 1e-9]
+    early, late = (int(x) if np.isfinite(x) else None for x in curve.quantile_ci(0.5))
+    result |= {"median": int(below[0]) if len(below) else None, "median_interval": [early, late]}
     return result
 
 

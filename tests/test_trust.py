@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_wrong_files_and_frames_are_refused(trust, tmp_path):
     with pytest.raises(UserError, match="not a trust network"):
         load_trust(tmp_path / "x.safetensors")
     (tmp_path / "y.safetensors").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="cannot be read|can be read"):
+    with pytest.raises(UserError, match="can be read"):
         load_trust(tmp_path / "y.safetensors")
     save_file({"x": torch.zeros(1)}, tmp_path / "z.safetensors", {"format": "wfm-sim trust 1", "config": "{}"})
     with pytest.raises(UserError, match="can be read"):
@@ -203,7 +204,7 @@ def test_bins_cover_all_without_overlap():
     assert sum(b.n for b in bins) == 1500 and bins[0].low == 0 and bins[-1].high == 1 and len(bins) <= 15
     for b in bins:
         assert b.low < b.high and b.low <= b.predicted <= b.high
-    assert all(a.high <= b.low for a, b in zip(bins, bins[1:], strict=False))
+    assert all(a.high <= b.low for a, b in pairwise(bins))
     assert calibration_error(p, y) < 0.06
     assert json.dumps([vars(b) for b in bins])
     assert [b.n for b in reliability(np.full(9, 0.5), np.ones(9))] == [9]

@@ -84,6 +84,7 @@ class TrustTask:
 
     def loss(self, step: int, generator: torch.Generator, rank: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of both outputs, where they have a truth."""
+        assert isinstance(self.model, TrustNetwork)
         rng = np.random.default_rng([self.recipe.seed, step, rank])
         exploit = 0 if self.exploited is None else round(self.recipe.batch * self.recipe.exploit_share)
         batch = self.train.where(rng.integers(len(self.train), size=self.recipe.batch - exploit))
@@ -95,21 +96,24 @@ class TrustTask:
         pixels = pixels + (self.recipe.tint / 127.5) * tint.repeat(1, 1, 3, 1, 1)
         memory = torch.zeros(len(batch), self.config.hidden)
         logits, _ = self.model(pixels, _motion(batch), memory)
-        truth, known = targets(batch, self.config.horizon)
-        loss = F.binary_cross_entropy_with_logits(
-            logits.float(), torch.from_numpy(truth).float(), torch.from_numpy(known).float(), reduction="sum"
-        ) / max(1, int(known.sum()))
-        right = ((logits.detach() > 0).numpy() == truth)[known]
-        return loss, {"accuracy": float(right.mean())}
+        levels = [targets(batch, self.config.horizon, level * self.tolerance.distance) for level in self.config.levels]
+        truth, known = np.stack([t for t, _ in levels], axis=-1), levels[0][1]
+        weight = torch.from_numpy(known).float()[..., None].expand(logits.shape)
+        every = F.binary_cross_entropy_with_logits(
+            logits.float(), torch.from_numpy(truth).float(), weight, reduction="sum"
+        )
+        level = self.model.level
+        right = ((logits.detach()[..., level] > 0).numpy() == truth[..., level])[known]
+        return every / weight.sum().clamp(min=1), {"accuracy": float(right.mean())}
 
     def sample(self, step: int, out: Path) -> dict[str, float]:
         """Calibrate on the held rollouts, and measure there; the whole of it goes to <out>/quality.json."""
         assert isinstance(self.model, TrustNetwork)
         logits = predict(self.model, self.held)
-        truth, known = targets(self.held, self.config.horizon)
+        truth, known = targets(self.held, self.config.horizon, self.tolerance.distance)
         now, stays = (platt(logits[known[..., i], i], truth[known[..., i], i]) for i in range(2))
         self.calibration = Calibration(now, stays)
-        self.quality = measure(self.calibration(logits), self.held, self.config.horizon)
+        self.quality = measure(self.calibration(logits), self.held, self.config.horizon, self.tolerance.distance)
         (out / "quality.json").write_text(json.dumps(self.quality, indent=2))
         return {f"held_{name}": value for name, value in self.quality.items() if isinstance(value, float)}
 
@@ -127,12 +131,13 @@ class TrustTask:
         """Nothing else changes."""
 
 
-def targets(rollouts: Rollouts, horizon: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def targets(rollouts: Rollouts, horizon: int, distance: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """What the two outputs should say, and where that is known: bool [N, T + 1, 2] twice.
 
-    Now: within tolerance. Stays: within it at each of the next `horizon` steps, known where there are so many.
+    Now: no block farther off than `distance` pixels. Stays: the same at each of the next `horizon` steps, known where
+    there are so many.
     """
-    fine, valid = ~rollouts.diverged, rollouts.valid
+    fine, valid = rollouts.error <= distance, rollouts.valid
     stays, ahead = np.ones_like(fine), np.zeros_like(fine)
     for k in range(1, horizon + 1):
         stays[:, :-k] &= fine[:, k:]
@@ -149,15 +154,15 @@ def predict(network: TrustNetwork, rollouts: Rollouts, batch: int = 16) -> NDArr
     for i in range(0, len(rollouts), batch):
         part = rollouts.where(slice(i, i + batch))
         memory = torch.zeros(len(part), network.config.hidden)
-        out.append(network(_inputs(part.frames), _motion(part), memory)[0].double().numpy())
+        out.append(network(_inputs(part.frames), _motion(part), memory)[0][..., network.level].double().numpy())
     return np.concatenate(out)
 
 
-def measure(probability: NDArray[np.float64], rollouts: Rollouts, horizon: int) -> dict[str, Any]:
+def measure(probability: NDArray[np.float64], rollouts: Rollouts, horizon: int, distance: float) -> dict[str, Any]:
     """AUROC and calibration of both outputs [N, T + 1, 2]; the second also among steps not diverged yet."""
-    truth, known = targets(rollouts, horizon)
+    truth, known = targets(rollouts, horizon, distance)
     (now, stays), (p_now, p_stays) = (np.moveaxis(a, -1, 0) for a in (truth, probability))
-    yet = known[..., 1] & ~rollouts.diverged
+    yet = known[..., 1] & now
     found = {
         "auroc_now": auroc(p_now[known[..., 0]], now[known[..., 0]]),
         "auroc_ahead": auroc(p_stays[known[..., 1]], stays[known[..., 1]]),

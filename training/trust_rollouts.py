@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,11 @@ from wfm_sim.actions import actions_from_states
 from wfm_sim.data import Episode, EpisodeDataset, open_dataset
 from wfm_sim.data.files import atomic_path
 from wfm_sim.errors import UserError
-from wfm_sim.tolerance import TOLERANCE, Tolerance, diverged
+from wfm_sim.tolerance import TOLERANCE, Tolerance, errors
 from wfm_sim.weights import weights_hash
 from wfm_sim.world_model import WorldModel
 
-FORMAT = 1  # raise when what is stored changes
+FORMAT = 2  # raise when what is stored changes
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,14 @@ class Rollouts:
         frames: uint8 [N, T + 1, H, W, 3], imagined but for the first.
         actions: float32 [N, T, 7], executed; actions[:, t] leads from frame t to t + 1.
         poses: float32 [N, T + 1, 7], dead reckoned.
-        diverged: bool [N, T + 1], out of tolerance.
+        error: float32 [N, T + 1], how far off the worst block is (`wfm_sim.tolerance.errors`); infinity: lost.
         lengths: int64 [N], steps that count; what comes after is padding.
     """
 
     frames: NDArray[np.uint8]
     actions: NDArray[np.float32]
     poses: NDArray[np.float32]
-    diverged: NDArray[np.bool_]
+    error: NDArray[np.float32]
     lengths: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -147,12 +149,22 @@ def imagined(episodes: Sequence[Episode], model: WorldModel, steps: int, toleran
     ).astype(np.float32)
     first = np.stack([e.frames[0] for e in episodes])
     frames = roll_out(model, first, actions, [int(e.extras.get("seed", i)) for i, e in enumerate(episodes)])
-    out = np.zeros(frames.shape[:2], dtype=bool)
-    for i, (e, n) in enumerate(zip(episodes, lengths + 1, strict=True)):
-        rgb = e.extras.get("object_rgb")
-        paints = None if rgb is None else list(np.asarray(rgb) * 255)
-        out[i, :n] = diverged(e.frames[:n], frames[i, :n], np.asarray(e.extras["objects"])[:n], paints, tolerance)
+    out = np.zeros(frames.shape[:2], dtype=np.float32)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of the interpreter where it works
+        jobs = [
+            pool.submit(compare, e, frames[i, : n + 1], tolerance)
+            for i, (e, n) in enumerate(zip(episodes, lengths, strict=True))
+        ]
+        for i, job in enumerate(jobs):
+            out[i, : lengths[i] + 1] = job.result()
     return Rollouts(frames, actions, poses, out, lengths)
+
+
+def compare(episode: Episode, frames: NDArray[np.uint8], tolerance: Tolerance) -> NDArray[np.float32]:
+    """Errors float32 [n] of the first n frames of a recorded episode as imagined."""
+    n, rgb = len(frames), episode.extras.get("object_rgb")
+    paints = None if rgb is None else list(np.asarray(rgb) * 255)
+    return errors(episode.frames[:n], frames, np.asarray(episode.extras["objects"])[:n], paints, tolerance)
 
 
 def roll_out(

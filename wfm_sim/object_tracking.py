@@ -141,8 +141,11 @@ def _share(image: Floats, look: Appearance) -> Floats:
 
 def _nearest(colours: Floats, among: Floats) -> Floats:
     """Distance of each colour [..., 3] to the nearest of `among` [K, 3]."""
-    squared = np.square(colours).sum(-1)[..., None] - 2 * colours @ among.T + np.square(among).sum(-1)
-    return np.sqrt(np.maximum(squared.min(-1), 0))
+    flat = colours.reshape(-1, 3)
+    # one row per member of `among`, so that the minimum runs over whole rows
+    squared = np.square(among).sum(-1)[:, None] - 2 * among @ flat.T
+    nearest = squared.min(axis=0) + np.square(flat).sum(-1)
+    return np.sqrt(np.maximum(nearest, 0)).reshape(colours.shape[:-1])
 
 
 def _of_hue(pixels: Floats, paint: Floats) -> Floats:

@@ -57,7 +57,20 @@ def diverged(
     paints: Sequence[ArrayLike | None] | None = None,
     tolerance: Tolerance = TOLERANCE,
 ) -> NDArray[np.bool_]:
-    """Which frames of one episode are out of tolerance: bool [T].
+    """Which frames of one episode are out of tolerance: bool [T]. Arguments as `errors`."""
+    return errors(truth, imagined, objects, paints, tolerance) > tolerance.distance
+
+
+def errors(
+    truth: NDArray[np.uint8],
+    imagined: NDArray[np.uint8],
+    objects: NDArray[np.floating],
+    paints: Sequence[ArrayLike | None] | None = None,
+    tolerance: Tolerance = TOLERANCE,
+) -> NDArray[np.float32]:
+    """How far the block that is farthest from its true place is from it, float32 [T], in pixels of a 64 px frame.
+
+    Infinity where a block is lost, 0 where none is asked for.
 
     Args:
         truth, imagined: uint8 [T, H, W, 3], beginning with the same true frame.
@@ -68,26 +81,24 @@ def diverged(
     looks = appearances(truth[0], [(float(x), float(y), float(area)) for x, y, area in objects[0]], paints)
     asked = (objects[..., 2] * scale**2 >= tolerance.visible) & (objects[:1, :, 2] * scale**2 >= tolerance.visible)
     asked[:, [i for i, look in enumerate(looks) if look is None]] = False
-    missed = asked & ~_placed(imagined, looks, objects, tolerance, scale)
+    away = np.where(asked, _distances(imagined, looks, objects, tolerance), 0.0)
     # The truth is only tracked where it could excuse the model.
-    doubtful = missed.any(axis=1)
-    missed[doubtful] &= _placed(truth[doubtful], looks, objects[doubtful], tolerance, scale)
-    return np.asarray(missed.any(axis=1))
+    doubtful = (away > tolerance.distance).any(axis=1)
+    unseen = _distances(truth[doubtful], looks, objects[doubtful], tolerance) > tolerance.distance
+    away[doubtful] = np.where(unseen, 0.0, away[doubtful])
+    return np.asarray(away.max(axis=1), dtype=np.float32)
 
 
-def _placed(
+def _distances(
     frames: NDArray[np.uint8],
     looks: Sequence[Appearance | None],
     objects: NDArray[np.floating],
     tolerance: Tolerance,
-    scale: float,
-) -> NDArray[np.bool_]:
-    """bool [T, K]: found where it is, and enough of it."""
-    out = np.zeros(objects.shape[:2], dtype=bool)
+) -> NDArray[np.float64]:
+    """Of every block from where it truly is, [T, K], in pixels of a 64 px frame; infinity where too little is found."""
+    out = np.full(objects.shape[:2], np.inf)
     for t, frame in enumerate(frames):
         for k, found in enumerate(locate_all(frame, looks)):
-            if found is not None:
-                x, y, area = objects[t, k]
-                near = np.hypot(found.x - x, found.y - y) * scale <= tolerance.distance
-                out[t, k] = near and found.area >= tolerance.kept * area
+            if found is not None and found.area >= tolerance.kept * objects[t, k, 2]:
+                out[t, k] = np.hypot(found.x - objects[t, k, 0], found.y - objects[t, k, 1]) * FRAME / frame.shape[0]
     return out

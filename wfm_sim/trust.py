@@ -51,6 +51,8 @@ class TrustConfig:
         read: Numbers that a frame is summed up in.
         hidden: Of the GRU.
         horizon: How many steps ahead the second output speaks of.
+        levels: Multiples of the tolerance's distance that training asks about: how far off a block is says more than
+            whether it is too far. One of them is 1, and only that is put out in use.
     """
 
     frame_size: tuple[int, int] = (64, 64)
@@ -60,13 +62,14 @@ class TrustConfig:
     read: int = 64
     hidden: int = 64
     horizon: int = 5
+    levels: tuple[float, ...] = (0.4, 0.6, 1.0, 1.6, 4.0)
 
 
 class TrustNetwork(nn.Module):
-    """Logits [B, T, 2] (within tolerance now; at each of the next steps) and the memory [B, hidden] from
+    """Logits [B, T, 2, levels] (within so many tolerances now; at each of the next steps), and the memory [B, hidden].
 
-    frames: float32 [B, T, 9, H, W] in -1..1 (this, the one before, the first), motion: float32 [B, T, 14] (action and
-    pose, scaled), and the memory so far, [B, hidden].
+    Of frames, float32 [B, T, 9, H, W] in -1..1 (each, the one before, the first), motion, float32 [B, T, 14] (action
+    and pose, scaled), and the memory so far, [B, hidden].
     """
 
     def __init__(self, config: TrustConfig) -> None:
@@ -86,7 +89,8 @@ class TrustNetwork(nn.Module):
         cells = math.prod(size // 2 ** (len(config.widths) + 1) for size in config.frame_size)
         self.read = nn.Linear(config.widths[-1] * cells, config.read)
         self.memory = nn.GRU(config.read + config.embedding, config.hidden, batch_first=True)
-        self.out = nn.Linear(config.hidden + config.read, 2)
+        self.out = nn.Linear(config.hidden + config.read, 2 * len(config.levels))
+        self.level = config.levels.index(1.0)
 
     def forward(self, frames: Tensor, motion: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         rows, steps = frames.shape[:2]
@@ -101,7 +105,7 @@ class TrustNetwork(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # the memory is float32 wherever it is kept
             remembered, last = self.memory(told.float(), memory[None].contiguous())
             read = torch.cat([remembered, seen.float().unflatten(0, (rows, steps))], dim=2)
-            return self.out(read), last[0]
+            return self.out(read).unflatten(2, (2, -1)), last[0]
 
 
 @dataclass(frozen=True)
@@ -214,7 +218,7 @@ class Trust:
             logits, memory = self.network(
                 pixels[:, None], motion(actions, poses)[:, None], torch.from_numpy(np.ascontiguousarray(state.memory))
             )
-        now, stays = self.calibration(logits[:, 0].double().numpy()).T
+        now, stays = self.calibration(logits[:, 0, :, self.network.level].double().numpy()).T
         return TrustState(state.first, frames, memory.numpy().copy(), now, stays, np.minimum(state.lowest, now))
 
 
