@@ -20,14 +20,17 @@ from wfm_sim.errors import UserError
 from wfm_sim.evals.check_actions_report import Check, Finding, Report
 from wfm_sim.evals.check_actions_scale import (
     CANDIDATES,
+    RATE_FACTORS,
+    RATE_LIMIT,
+    RATE_STEPS,
     ROBOT_ARMS,
     Reference,
     Sizes,
     best_candidate,
     changed,
-    held,
     looks_standardised,
-    persistence,
+    rate_factor,
+    rate_scores,
     ratios_to_states,
     sizes,
 )
@@ -35,7 +38,6 @@ from wfm_sim.evals.statistics import wilson
 
 Array = NDArray[np.float64]
 MAX_ROUNDS = 5
-RATE_FACTORS = (3, 4, 6, 10)  # 15, 20, 30 and 50 Hz into 5 Hz; twice as fast is too near to a calm robot to be told
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,9 @@ def _absolute(view: View) -> Outcome:
         evidence = f"the numbers are {off * 1000:.0f} mm from the next recorded position; as steps they would be "
         evidence += f"{size * 1000:.0f} mm long"
     else:
-        off = float(np.median(np.concatenate([np.linalg.norm(np.diff(rows[:, :3], axis=0), axis=1) for rows in view.actions])))
+        off = float(
+            np.median(np.concatenate([np.linalg.norm(np.diff(rows[:, :3], axis=0), axis=1) for rows in view.actions]))
+        )
         evidence = f"successive numbers differ by {off * 1000:.0f} mm, while each is {size * 1000:.0f} mm from zero"
     if size > 0.1 and off < 0.06 and off < 0.3 * size:
         source = replace(
@@ -211,7 +215,9 @@ def _scale(view: View) -> Outcome:
         for k in RATE_FACTORS:
             near = [r for r in (found.translation, found.rotation) if r is not None]
             if len(near) == 2 and all(abs(np.log(r * k)) < 0.12 for r in near):
-                found_rate = _rate_finding(view, k, "strong", (evidence, "translation and rotation agree on the factor"))
+                found_rate = _rate_finding(
+                    view, k, "strong", (evidence, "translation and rotation agree on the factor")
+                )
                 says = f"{found_rate.says}; the poses come at another rate than the actions, so take the actions from "
                 return replace(found_rate, says=says + "the poses (actions_from_states)", mends=False)
     best, gain, misfit = best_candidate(found, (0.22, 0.45) if by_states else (0.45, 0.7))
@@ -219,7 +225,7 @@ def _scale(view: View) -> Outcome:
         best = next(c for c in CANDIDATES if c.code == "x20-twice")
     if best.code and gain > 4:
         if misfit > 3:
-            says = f"numbers of another size: {evidence}"
+            says = "numbers of another size, by no factor that is known"
             return Finding("unknown-scale", says, "moderate", (evidence,), view.source, mends=False)
         if best.code == "normalised" and looks_standardised(view.actions):
             says = "numbers look normalised by mean and standard deviation; declare the contract with its statistics"
@@ -227,7 +233,14 @@ def _scale(view: View) -> Outcome:
         strength = "strong" if by_states or gain > 8 else "moderate"
         return Finding(best.code, best.says, strength, (evidence,), changed(view.source, best))
     if not best.code and misfit > 4:
-        return Finding("unknown-scale", f"numbers of another size: {evidence}", "moderate", (evidence,), view.source, False)
+        return Finding(
+            "unknown-scale",
+            "numbers of another size, by no factor that is known",
+            "moderate",
+            (evidence,),
+            view.source,
+            False,
+        )
     return Check("size", "ok", evidence)
 
 
@@ -246,7 +259,7 @@ def _ratio_words(found: Sizes, against: str) -> str:
 def _gripper_range(view: View) -> Outcome:
     opening = np.concatenate([rows[:, 6] for rows in view.actions])
     low, high = (float(q) for q in np.quantile(opening, [0.005, 0.995]))
-    if -0.25 <= low and high <= 1.25 and not (high < 0.2 and high - low > 0.005 and low < 0.5 * high):
+    if low >= -0.25 and high <= 1.25 and not (high < 0.2 and high - low > 0.005 and low < 0.5 * high):
         return None
     numbers = np.concatenate([rows[:, -1] for rows in view.written])
     least, most = (float(q) for q in np.quantile(numbers, [0.005, 0.995]))
@@ -325,7 +338,9 @@ def _frame(view: View) -> Outcome:
     other_fit, others = _agreement(other, seen)
     gain, low = _gain(claimed, others)
     angle = float(np.rad2deg(np.median(np.concatenate([turn.magnitude() for turn in turns]))))
-    words = f"read in the {view.source.frame} frame the actions explain {claimed_fit:.0%} of the recorded displacements, "
+    words = (
+        f"read in the {view.source.frame} frame the actions explain {claimed_fit:.0%} of the recorded displacements, "
+    )
     words += f"in the {name} frame {other_fit:.0%} (gripper turned by {angle:.0f} degrees, median)"
     if max(claimed_fit, other_fit) < 0.3:
         return Check("frame", "cannot tell", words)
@@ -449,28 +464,34 @@ def _rate(view: View) -> Outcome:
         if ratio > 1.5 or ratio < 1 / 1.5:
             rate = replace(view.source, name=f"{view.source.name}, {view.fps:g} Hz", rate_hz=view.fps)
             if view.source.rate_hz == view.fps:
-                return Check("rate", "ok", f"declared at {view.fps:g} Hz, to be resampled to {view.target.rate_hz:g} Hz")
+                return Check(
+                    "rate", "ok", f"declared at {view.fps:g} Hz, to be resampled to {view.target.rate_hz:g} Hz"
+                )
             says = f"{view.fps:g} Hz into a {view.target.rate_hz:g} Hz model"
             whole = abs(ratio - round(ratio)) < 0.05 * ratio or abs(1 / ratio - round(1 / ratio)) < 0.05 / ratio
             return Finding("rate", says, "strong", (f"the recording says {view.fps:g} Hz",), rate, mends=whole)
     if view.source.rate_hz != view.target.rate_hz:
-        return Check("rate", "ok", f"declared at {view.source.rate_hz:g} Hz, to be resampled to {view.target.rate_hz:g} Hz")
-    found = sizes(view.actions, view.reference)
-    smooth, repeated = persistence(view.actions), held(view.actions)
-    words = f"fast steps {found.fast_translation * 1000:.0f} mm ({view.reference.name}: "
-    words += f"{view.reference.translation * 1000:.0f} mm), autocorrelation three steps apart "
-    words += "unknown" if smooth is None else f"{smooth:.2f}"
-    slow = found.translation is not None and found.translation < 0.45
-    if slow and ((smooth is not None and smooth > 0.55) or repeated > 0.5):
-        assert found.translation is not None
-        k = min(RATE_FACTORS, key=lambda factor: abs(np.log(found.translation * factor)))  # type: ignore[operator]
-        more = (f"{repeated:.0%} of the moving steps repeat the one before",) if repeated > 0.3 else ()
-        return _rate_finding(view, k, "moderate", (words, *more))
-    return Check("rate", "ok", words)
+        return Check(
+            "rate", "ok", f"declared at {view.source.rate_hz:g} Hz, to be resampled to {view.target.rate_hz:g} Hz"
+        )
+    scores = rate_scores(view.actions)
+    if len(scores) < 4:
+        return Check("rate", "cannot tell", f"fewer than 4 episodes of {RATE_STEPS} steps and more")
+    score = float(np.median(scores))
+    draws = np.random.default_rng(0).integers(len(scores), size=(1000, len(scores)))
+    high = float(np.quantile(np.median(scores[draws], axis=1), 0.975))
+    words = (
+        f"size and roughness of steps score {score:+.2f} (5 Hz recordings -0.4 to 0.9, below {RATE_LIMIT:g}: too fast)"
+    )
+    if score < RATE_LIMIT and high < RATE_LIMIT + 0.3:
+        return _rate_finding(view, rate_factor(score), "moderate", (words,))
+    return Check("rate", "ok" if score > RATE_LIMIT / 2 else "cannot tell", words)
 
 
 def _rate_finding(view: View, k: int, strength: str, evidence: tuple[str, ...]) -> Finding:
     rate = view.target.rate_hz * k
     source = replace(view.source, name=f"{view.source.name}, {rate:g} Hz", rate_hz=rate)
-    says = f"{rate:g} Hz into a {view.target.rate_hz:g} Hz model: steps are about {k} times too small and too smooth"
+    says = (
+        f"about {rate:g} Hz into a {view.target.rate_hz:g} Hz model: steps are some {k} times too small and too smooth"
+    )
     return Finding("rate", says, strength, evidence, source)  # type: ignore[arg-type]

@@ -148,7 +148,8 @@ class ActionContract:
             raise UserError(f"tool_rpy must be three angles, not {len(self.tool_rpy)}")
         if self.normalisation is not None and len(self.normalisation.first) != self.dim:
             raise UserError(
-                f"the normalisation of {self.name!r} has {len(self.normalisation.first)} numbers, its actions {self.dim}"
+                f"the normalisation of {self.name!r} has {len(self.normalisation.first)} numbers, "
+                f"its actions {self.dim}"
             )
 
     @property

@@ -80,8 +80,8 @@ def rate_ratio(source: ActionContract, target: ActionContract) -> tuple[int, int
         if k >= 1 and abs(value / k - 1) <= RATE_TOLERANCE:
             return (k, 1) if up else (1, k)
     raise UserError(
-        f"{source.name!r} actions come at {source.rate_hz:g} Hz, {target.name!r} wants {target.rate_hz:g} Hz: neither is "
-        "a multiple of the other, resample the recording first"
+        f"{source.name!r} actions come at {source.rate_hz:g} Hz, {target.name!r} wants {target.rate_hz:g} Hz: neither "
+        "is a multiple of the other, resample the recording first"
     )
 
 
