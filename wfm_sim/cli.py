@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from wfm_sim import cli_eval, cli_generate, cli_leaderboard, cli_models, cli_policies, cli_train
+from wfm_sim import cli_actions, cli_eval, cli_generate, cli_leaderboard, cli_models, cli_policies, cli_train
 from wfm_sim.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -31,6 +31,7 @@ app.add_typer(cli_train.app, name="train")
 app.add_typer(cli_eval.app, name="eval")
 app.add_typer(cli_leaderboard.app, name="leaderboard")
 app.command()(cli_eval.demo)
+app.command()(cli_actions.check_actions)
 app.command()(cli_models.models)
 app.command()(cli_models.parity)
 app.command()(cli_generate.generate)
