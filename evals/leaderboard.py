@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,8 @@ def index_html(submissions: Sequence[Submission], *, title: str) -> str:
             continue
         head = view.columns(chosen)
         newest = sorted(chosen, key=lambda s: s.date, reverse=True)
-        policies = [row for s in chosen for row in view.policy_rows(s)]
+        marks = view.marks(chosen)
+        policies = [row for s in chosen for row in view.policy_rows(s, marks)]
         sections.append(
             {
                 "kind": kind,
@@ -112,7 +113,7 @@ def index_html(submissions: Sequence[Submission], *, title: str) -> str:
                 "policies": sorted(policies, key=_best_first),
                 "extra": _extra(policies),
                 "many": len(chosen) > 1,
-                "plots": [(s, _success(s)) for s in newest if s.cells][:PLOTS],
+                "plots": [(s, _success(s, marks)) for s in newest if s.cells][:PLOTS],
                 "trust": [(s, Markup(reliability_plot(s.trust))) for s in newest if s.trust is not None][:PLOTS],
             }
         )
@@ -130,7 +131,8 @@ def index_html(submissions: Sequence[Submission], *, title: str) -> str:
 
 def entry_html(submission: Submission, *, title: str) -> str:
     """The page of one submission."""
-    rows = view.policy_rows(submission)
+    marks = view.marks([submission])
+    rows = view.policy_rows(submission, marks)
     return _render(
         "entry.html",
         title=title,
@@ -144,13 +146,14 @@ def entry_html(submission: Submission, *, title: str) -> str:
         policies=rows,
         tasks=list(dict.fromkeys(c.task for c in submission.cells if c.task != ALL)),
         extra=_extra(rows),
-        success=_success(submission) if submission.cells else "",
+        success=_success(submission, marks) if submission.cells else "",
         trust=Markup(reliability_plot(submission.trust)) if submission.trust else "",
     )
 
 
-def _success(submission: Submission) -> Markup:
-    return Markup(success_plot(view.pooled_cells(submission), submission.cells, truth=submission.protocol.truth))
+def _success(submission: Submission, marks: Mapping[str, int]) -> Markup:
+    truth = submission.protocol.truth
+    return Markup(success_plot(view.pooled_cells(submission), submission.cells, truth=truth, marks=marks))
 
 
 def _extra(rows: Sequence[view.PolicyRow]) -> list[str]:

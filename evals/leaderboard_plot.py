@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from wfm_sim.evals.comparison_summary import Cell
 from wfm_sim.evals.report_plot import agreement_plot, at, shares_plot
 from wfm_sim.evals.submission import ALL, PolicyCell, Trust
 
 
-def success_plot(pooled: Sequence[PolicyCell], cells: Sequence[PolicyCell], *, truth: str = "") -> str:
+def success_plot(
+    pooled: Sequence[PolicyCell], cells: Sequence[PolicyCell], *, truth: str = "", marks: Mapping[str, int]
+) -> str:
     """<figure>: `pooled` has one cell per policy (task 'all'), `cells` one per policy and task. `truth` names it."""
     label = f"true success ({truth}), %" if truth and len(truth) <= 24 else "true success, %"
     tasks = [_cell(c) for c in cells if c.task != ALL]
-    return agreement_plot([_cell(c) for c in pooled], tasks, truth=label, by_task=True)
+    return agreement_plot([_cell(c) for c in pooled], tasks, truth=label, by_task=True, marks=marks)
 
 
 def reliability_plot(trust: Trust) -> str:

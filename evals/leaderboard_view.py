@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wfm_sim.evals.statistics import Estimate, wilson
@@ -121,10 +121,15 @@ def rows(submissions: Sequence[Submission], head: Sequence[Column]) -> list[Row]
     return sorted(table, key=key)
 
 
-def policy_rows(submission: Submission) -> list[PolicyRow]:
+def marks(submissions: Sequence[Submission]) -> dict[str, int]:
+    """Policy -> which mark it has in all plots and tables of a page, in the order of first appearance."""
+    policies = dict.fromkeys(cell.policy for s in submissions for cell in s.cells)
+    return {policy: i for i, policy in enumerate(policies)}
+
+
+def policy_rows(submission: Submission, marks: Mapping[str, int]) -> list[PolicyRow]:
     """Every policy pooled over its tasks, then every cell, in the submission's order of policies."""
     pooled = pooled_cells(submission)
-    marks = {cell.policy: i for i, cell in enumerate(pooled)}
     cells = [*pooled, *(c for c in submission.cells if c.task != ALL)]
     return [_policy_row(submission, cell, marks[cell.policy]) for cell in cells]
 

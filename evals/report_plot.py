@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,24 +25,26 @@ def agreement_plot(
     *,
     truth: str = "success in the physics twin, %",
     by_task: bool = False,
+    marks: Mapping[str, int] | None = None,
 ) -> str:
     """<figure> with imagined (y) against true (x) success of every policy, and a legend.
 
     Args:
-        policies: All tasks of one policy each, drawn large with intervals; their order chooses the marks.
+        policies: All tasks of one policy each, drawn large with intervals.
         cells: Policy x task, drawn small.
         truth: Label of the x axis.
         by_task: Every point also says its task (data-task), and each cell is there large as well, hidden, for a
             page that shows one task at a time.
+        marks: Policy -> which mark; None takes them in the order of `policies`.
     """
-    order = {cell.policy: i for i, cell in enumerate(policies)}
+    order = marks or {cell.policy: i for i, cell in enumerate(policies)}
     points = [_point(cell, order[cell.policy], small=True, by_task=by_task) for cell in cells]
-    points += [_point(cell, i, small=False, by_task=by_task) for i, cell in enumerate(policies)]
+    points += [_point(cell, order[cell.policy], small=False, by_task=by_task) for cell in policies]
     if by_task:
         points += [_point(cell, order[cell.policy], small=False, by_task=True, hidden=True) for cell in cells]
     legend = " ".join(
-        f'<span style="white-space:nowrap">{mark_svg(i)} {html.escape(cell.policy)}</span>'
-        for i, cell in enumerate(policies)
+        f'<span style="white-space:nowrap">{mark_svg(order[cell.policy])} {html.escape(cell.policy)}</span>'
+        for cell in policies
     )
     picture = shares_plot("".join(points), x=truth, y="success as imagined, %", name="imagined against true success")
     return (
