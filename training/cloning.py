@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wfm_sim.data import open_dataset
 from wfm_sim.data.files import read_json, write_json
 from wfm_sim.errors import UserError, unknown
 from wfm_sim.policies.cloning_network import (
@@ -41,6 +40,7 @@ from wfm_sim.training.judge import JudgeRecipe, augment
 from wfm_sim.training.loop import LoopConfig, launch
 
 HELD_OUT = 20  # every so-manieth episode is for validation
+RUN = "recipe.json"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class CloningRecipe:
 
 RECIPES = {
     "state": CloningRecipe(steps=5000, stages=(100, 300, 1000, 5000), batch=64, times=4),
-    "pixels": CloningRecipe(steps=3000, stages=(300, 1000, 3000), batch=16, times=3, episodes=2000),
+    "pixels": CloningRecipe(steps=3000, stages=(300, 1000, 3000), batch=16, times=2, episodes=2000),
 }
 
 
@@ -215,8 +215,8 @@ def train_policy(
     recipe, out = recipe or RECIPES[form], Path(out)
     if recipe.steps < 1:
         raise UserError(f"steps must be at least 1, not {recipe.steps}")
-    open_dataset(data)  # before a folder is made for it
-    _check_same_run(out, {"form": form, "data": Path(data).name, **asdict(recipe)})
+    run = {"form": form, "data": Path(data).name, **asdict(recipe)}
+    _check_same_run(out, run)
     teachers = load_teachers(
         data,
         noise=recipe.noise,
@@ -225,6 +225,7 @@ def train_policy(
         cache=out / "cache",
         progress=progress,
     )
+    write_json(out / RUN, run)
     about = {"recipe": asdict(recipe), "data": Path(data).name, "teachers": len(teachers)}
     every = math.gcd(*stages(recipe))
     loop = LoopConfig(
@@ -244,10 +245,9 @@ def train_policy(
 
 
 def _check_same_run(out: Path, wanted: dict[str, Any]) -> None:
-    """A run that is resumed must be the same one: its recipe is kept in <out>/recipe.json."""
-    path = out / "recipe.json"
+    """A run that is resumed must be the same one: what it is lies in <out>/recipe.json."""
+    path = out / RUN
     if not path.is_file():
-        write_json(path, wanted)
         return
     found = read_json(path)
     for name, value in json.loads(json.dumps(wanted)).items():

@@ -108,7 +108,7 @@ def test_chunk_loss_by_hand() -> None:
 
 @pytest.mark.parametrize("form", ["state", "pixels"])
 def test_it_learns_and_keeps_every_stage(form: str, data: Path, tmp_path: Path) -> None:
-    recipe = replace(SMALL, steps=60 if form == "state" else 24, stages=(12,), lr=5e-3)
+    recipe = replace(SMALL, steps=60 if form == "state" else 16, stages=(8,), lr=5e-3)
     paths = train_policy(data, tmp_path / "run", form, recipe)
     assert [path.name for path in paths] == [f"stage-{step}.safetensors" for step in stages(recipe)]
     losses = [load_policy(path).about["val_loss"] for path in paths]
@@ -169,4 +169,4 @@ def test_bad_input(data: Path, tmp_path: Path, tiny_episode: Episode, capsys: py
         assert main(["train", "policy", *arguments, "--out", out]) == 2
         error = capsys.readouterr().err
         assert message in error and "error: " in error
-        assert not list((tmp_path / "out").glob("*.pt"))
+        assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
