@@ -22,11 +22,11 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from wfm_sim.assets.tabletop import TASKS
-from wfm_sim.envs.core import Judges, advance, merge, observation, select
+from wfm_sim.envs.core import Judges, Trusts, advance, merge, observation, select
 from wfm_sim.envs.single import Observation
 from wfm_sim.envs.tabletop import TabletopVectorEnv
 from wfm_sim.envs.vector import Outcome, _scatter, _standing_still
-from wfm_sim.envs.worlds import DEFAULT_JUDGE, DEFAULT_MODEL, MAX_EPISODE_STEPS
+from wfm_sim.envs.worlds import DEFAULT_JUDGE, DEFAULT_MODEL, DEFAULT_TRUST, MAX_EPISODE_STEPS
 from wfm_sim.errors import UserError, unknown
 from wfm_sim.world_model import WorldModel
 
@@ -44,7 +44,7 @@ class HubConfig:
         suites: "tabletop" (the learned simulator), "tabletop_twin" (its physics twin), or both: a list, or a string
             with commas.
         task: "push", "pick", "place", likewise; LeRobot's own name for the field.
-        world_model, judge: As for `wfm_sim/Tabletop-v0`.
+        world_model, judge, trust: As for `wfm_sim/Tabletop-v0`.
         camera: None: observation["pixels"] is the image (a policy's "observation.image"). A name: it is {name: image}
             ("observation.images.<name>").
         image_size: Height and width of the twin's frames, 64..128 pixels; the learned simulator's are its model's.
@@ -57,6 +57,7 @@ class HubConfig:
     task: Any = TASKS
     world_model: str | Path | WorldModel = DEFAULT_MODEL
     judge: str | Path | Judges | None = DEFAULT_JUDGE
+    trust: str | Path | Trusts | None = DEFAULT_TRUST
     camera: str | None = None
     image_size: int = 64
     max_episode_steps: int = MAX_EPISODE_STEPS
@@ -92,7 +93,9 @@ def make_env(n_envs: int = 1, use_async_envs: bool = False, cfg: Any = None) -> 
                     made: VectorEnv = _twin(n_envs, use_async_envs, task, config)
                 else:
                     made = _learned(n_envs, task, config)
-                    config = replace(config, world_model=made.world.model, judge=made.world.judge)
+                    world = made.world  # shared by the tasks; no trust is looked for again, for the sake of its notice
+                    trust = config.trust if world.trust is None else world.trust
+                    config = replace(config, world_model=world.model, judge=world.judge, trust=trust)
                 envs[suite][TASKS.index(task)] = made
     except BaseException:
         for group in envs.values():
@@ -129,8 +132,8 @@ class HubVectorEnv(TabletopVectorEnv):
     - `call` and `get_attr` also know "task" (one name per row) and "render" (one frame per row).
     - `reset(options={"lerobot_new_rollout": True})`, as LeRobot's rollout() does it, starts a rollout in which a row
       that has ended stands still until the next reset: its last observation and info are repeated, its reward is 0 and
-      its flags stay set, whatever the autoreset mode. It costs nothing, and what the others do does not depend on it.
-      After any other reset the autoreset mode holds.
+      its flags stay set, whatever the autoreset mode. It costs nothing; the others go on alone, which may change how
+      a network rounds, and nothing else. After any other reset the autoreset mode holds.
     """
 
     def __init__(self, num_envs: int, camera: str | None = None, **kwargs: Any) -> None:
@@ -198,6 +201,7 @@ class HubRow(gym.Wrapper[Any, Any, Any, Any]):
     """One environment as a row of a vector, with `HubVectorEnv`'s camera name and its standing still.
 
     A vector's autoreset calls `reset()` without any argument, a user's reset names them all: that tells them apart.
+    Standing still under next-step autoreset, the vector shows the flags at every other step only.
     """
 
     def __init__(self, env: gym.Env[Any, Any], camera: str | None = None) -> None:
@@ -238,6 +242,7 @@ def _learned(n_envs: int, task: str, config: HubConfig) -> HubVectorEnv:
         task=task,
         world_model=config.world_model,
         judge=config.judge,
+        trust=config.trust,
         max_episode_steps=config.max_episode_steps,
         autoreset_mode=config.autoreset_mode,
     )

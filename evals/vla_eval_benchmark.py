@@ -11,7 +11,6 @@ Only this module and vla_eval_server.py import vla_eval. The interface is that o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,6 +80,7 @@ class TabletopBenchmark(StepBenchmark):  # type: ignore[misc]
         seed: int = 0,
         world_model: str | None = None,
         judge: str | None = None,
+        trust: str | None = None,
         max_episode_steps: int | None = None,
         camera: str = "agentview",
         send_state: bool = False,
@@ -92,7 +92,7 @@ class TabletopBenchmark(StepBenchmark):  # type: ignore[misc]
             world: "model" (the learned simulator) or "twin" (MuJoCo).
             tasks: Some of push, pick and place.
             seed: Chooses the scenes.
-            world_model, judge: Of the learned simulator: a shipped one's name or a path; None: the shipped ones.
+            world_model, judge, trust: Of the learned simulator: a shipped one's name or a path; None: the shipped ones.
             max_episode_steps: Truncation; None: the environment's own.
             camera: The image's name.
             send_state: Add the commanded pose; servers ask for it by themselves.
@@ -110,15 +110,14 @@ class TabletopBenchmark(StepBenchmark):  # type: ignore[misc]
                 raise unknown("task", task, TASKS)
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise UserError(f"seed must be a whole number from 0 up, not {seed!r}")
-        given = {"world_model": world_model, "judge": judge, "max_episode_steps": max_episode_steps}
+        given = {"world_model": world_model, "judge": judge, "trust": trust, "max_episode_steps": max_episode_steps}
         options = {name: value for name, value in given.items() if value is not None}
         if world == TWIN and options.keys() - {"max_episode_steps"}:
-            raise UserError("world_model and judge belong to world 'model'; the twin has neither")
+            raise UserError("world_model, judge and trust belong to world 'model', not to the twin")
         self.world, self.seed, self.camera = world, seed, camera
         self.send_state, self.send_layout = send_state, send_layout
         self._env: Any = _environment(world, options)
         self._info: dict[str, Any] = {}
-        self._least_trust = math.inf
 
     @classmethod
     def configure_render(cls, mode: str) -> dict[str, str]:
@@ -136,7 +135,6 @@ class TabletopBenchmark(StepBenchmark):  # type: ignore[misc]
             raise UserError(f"episodes are numbered 0..{SEEDS_PER_SET - 1}, not {index}; use another seed for more")
         scene = FIRST_SEED + SEEDS_PER_SET * self.seed + index
         obs, self._info = self._env.reset(seed=scene, options={"task": task["name"]})
-        self._least_trust = math.inf
         self._recorder.record_video(obs["pixels"])
         return dict(obs)
 
@@ -151,7 +149,6 @@ class TabletopBenchmark(StepBenchmark):  # type: ignore[misc]
         row |= {"progress": float(self._info["progress"]), "success": bool(self._info["is_success"])}
         if "trust" in self._info:
             row["trust"] = float(self._info["trust"])
-            self._least_trust = min(self._least_trust, row["trust"])
         self._recorder.record_video(obs["pixels"])
         self._recorder.record_step(**row)
         return StepResult(obs=dict(obs), reward=float(reward), done=done, info=self._info)
@@ -170,15 +167,15 @@ class TabletopBenchmark(StepBenchmark):  # type: ignore[misc]
         return sent
 
     def get_step_result(self, step_result: StepResult) -> dict[str, Any]:
-        """success, progress 0..1, the scene's seed and, where the environment gives it, the least trust."""
+        """success, progress 0..1, the scene's seed and, where the environment gives it, the lowest trust."""
         info = step_result.info or self._info
         result = {"success": bool(info["is_success"]), "progress": float(info["progress"])}
         result["scene_seed"] = int(info["scene_seed"])
-        return result | ({"least_trust": self._least_trust} if math.isfinite(self._least_trust) else {})
+        return result | ({"trust_lowest": float(info["trust_lowest"])} if "trust_lowest" in info else {})
 
     def get_metric_keys(self) -> dict[str, str]:
         """How vla-eval aggregates the results; what no episode has is left out."""
-        return {"success": "mean", "progress": "mean", "least_trust": "mean"}
+        return {"success": "mean", "progress": "mean", "trust_lowest": "mean"}
 
     def get_metadata(self) -> dict[str, Any]:
         """max_steps, which vla-eval counts to by itself, and how many scenes a seed has."""

@@ -8,6 +8,7 @@ vla_eval's PredictModelServer; this file shows all that it takes.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -64,5 +65,17 @@ class PolicyServer(PredictModelServer):  # type: ignore[misc]
         return {"send_state": True, "send_layout": True}
 
 
+def main() -> int:
+    """Serve until stopped; options are those of vla-eval's servers. Returns the exit code."""
+    try:
+        run_server(PolicyServer)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
 if __name__ == "__main__":
-    run_server(PolicyServer)
+    sys.exit(main())

@@ -1,15 +1,19 @@
 """`make_env` does for LeRobot's evaluation what its rollout asks of a vector environment, call by call."""
 
 import importlib.util
+import sys
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from env_worlds import world_kwargs
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
-from standin import StandInModel
+from standin import StandInJudge, StandInModel
 
 from wfm_sim.envs.hub import HubConfig, make_env, read_config
 from wfm_sim.envs.tabletop import TabletopEnv
@@ -115,9 +119,10 @@ def plain(suite: str):
     return TabletopMuJoCoEnv(task="push", max_episode_steps=STEPS)
 
 
-def alone(suite: str, seed: int, act) -> tuple[float, bool, int]:
-    """Reward, success and length of one episode in the plain environment."""
-    env = plain(suite)
+@cache
+def alone(suite: str, seed: int, plan: int) -> tuple[float, bool, int]:
+    """Reward, success and length of one episode in the plain environment, with actions_of(plan)."""
+    env, act = plain(suite), actions_of(plan)
     env.reset(seed=seed)
     total, ended, steps, info = 0.0, False, 0, {}
     while not ended:
@@ -132,7 +137,7 @@ def test_a_rollout_counts_exactly_its_own_episodes(suite, announce, hub):
     env = hub(suite, 3)
     for seeds in ([4, 5, 7], [7, 4, 5]):  # a second batch starts afresh
         counted = lerobot_rollout(env, seeds, act, announce)
-        expected = [alone(suite, seed, act) for seed in seeds]
+        expected = [alone(suite, seed, 0) for seed in seeds]
         np.testing.assert_allclose(counted["reward"], [one[0] for one in expected], atol=1e-6)
         assert counted["success"] == [one[1] for one in expected]
         assert counted["length"] == [one[2] for one in expected]
@@ -143,11 +148,10 @@ def test_a_rollout_counts_exactly_its_own_episodes(suite, announce, hub):
 
 
 def test_the_mode_of_lerobots_own_vectors_works_too(suite, hub):
-    act = actions_of(1)
     env = hub(suite, 2, autoreset_mode="SameStep")
     assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
-    counted = lerobot_rollout(env, [4, 7], act, announce=False)
-    assert counted["success"] == [alone(suite, seed, act)[1] for seed in (4, 7)]
+    counted = lerobot_rollout(env, [4, 7], actions_of(0), announce=False)
+    assert counted["success"] == [alone(suite, seed, 0)[1] for seed in (4, 7)]
 
 
 def test_rows_that_ended_stand_still_and_cost_nothing(hub):
@@ -231,6 +235,53 @@ def test_the_template_of_a_hub_repository(root: Path, monkeypatch):
         task, fps, features, world_model, judge = "pick", 30, {}, StandInModel(), None
 
     assert list(module.make_env(n_envs=1, use_async_envs=False, cfg=EnvConfig())["tabletop"]) == [1]
+
+
+def test_the_environment_type_of_lerobot_eval(root: Path, monkeypatch):
+    """The plug-in over stand-ins for the few names it takes from LeRobot."""
+
+    class EnvConfig:
+        known: ClassVar[dict] = {}
+
+        @classmethod
+        def register_subclass(cls, name):
+            return lambda plugin: cls.known.setdefault(name, plugin)
+
+    names = {
+        "lerobot.configs": {"FeatureType": SimpleNamespace(ACTION="a", STATE="s", VISUAL="v"), "PolicyFeature": dict},
+        "lerobot.envs.configs": {"EnvConfig": EnvConfig},
+        "lerobot.utils.constants": {
+            "ACTION": "action",
+            "OBS_IMAGE": "observation.image",
+            "OBS_IMAGES": "observation.images",
+            "OBS_STATE": "observation.state",
+        },
+    }
+    for module, content in names.items():
+        stand_in = ModuleType(module)
+        vars(stand_in).update(content)
+        monkeypatch.setitem(sys.modules, module, stand_in)
+    folder = root / "docs" / "envhub" / "lerobot_env_wfm_sim"
+    spec = importlib.util.spec_from_file_location("lerobot_env_wfm_sim", folder / "lerobot_env_wfm_sim.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    spec.loader.exec_module(module)
+
+    plugin = EnvConfig.known["wfm_sim"]
+    ours = {field.name for field in fields(HubConfig)}
+    assert read_config(plugin()) == HubConfig(task="push,pick,place")
+    assert {field.name for field in fields(plugin)} - ours == {"fps", "features", "features_map"}
+    config = plugin(task="place", camera="front", world_model=StandInModel(), judge=StandInJudge(), suites=BOTH)
+    assert set(config.features) == set(config.features_map) == {"action", "agent_pos", "pixels/front"}
+    envs = config.create_envs(n_envs=1)
+    for suite in ("tabletop", "tabletop_twin"):
+        obs, _ = envs[suite][2].reset(seed=[0])
+        fed = policy_input(obs)
+        assert set(fed) == set(config.features_map.values()) - {"action"}
+        assert (*fed["observation.images.front"].shape[2:], 3) == config.features["pixels/front"]["shape"]
+        assert fed["observation.state"].shape[1:] == config.features["agent_pos"]["shape"]
+        assert envs[suite][2].single_action_space.shape == config.features["action"]["shape"]
+        envs[suite][2].close()
 
 
 def test_the_shipped_model_is_the_default():

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from vla_eval.specs import (  # type: ignore[import-not-found]
 )
 
 from wfm_sim.evals.vla_eval_benchmark import ACTION_SPEC, TabletopBenchmark
-from wfm_sim.evals.vla_eval_server import PolicyServer
+from wfm_sim.evals.vla_eval_server import PolicyServer, main
 
 torch.set_num_threads(1)
 CONFIG = Path("evals/configs/vla_eval_tabletop.yaml")
@@ -82,6 +83,7 @@ def test_vla_eval_run(root: Path, tmp_path: Path):
         assert {"action", "state", "reward", "progress", "success", "done"} <= rows[0].keys()
         assert [row["done"] for row in rows] == [False] * (len(rows) - 1) + [True]
         assert recorded.with_suffix(".mp4").stat().st_size > 500
+        assert ("trust_lowest" in episode["metrics"]) == ("trust" in rows[0])
         if world == "twin":
             success, progress, taken = in_the_twin("expert", "push", seed, steps)
             assert (episode["metrics"]["success"], episode["steps"]) == (success, taken)
@@ -119,6 +121,25 @@ def test_actions_that_mean_something_else_are_named():
     assert len(warned) == 3 and "delta_xyz vs delta_xyz_gripper_frame_metres" in " ".join(warned)
 
 
+def test_trust_is_recorded_where_the_environment_has_it(monkeypatch):
+    rows: list[dict] = []
+    benchmark = TabletopBenchmark(world="twin")
+    benchmark._recorder = SimpleNamespace(record_video=lambda frame: None, record_step=lambda **row: rows.append(row))
+    benchmark.reset({"name": "push", "episode_idx": 0})
+    action = {"actions": np.zeros(7, np.float32)}
+    assert "trust_lowest" not in benchmark.get_step_result(benchmark.step(action))
+    twins_step = benchmark._env.step
+
+    def step(given):
+        *rest, info = twins_step(given)
+        return *rest, info | {"trust": 0.5, "trust_lowest": 0.25}
+
+    monkeypatch.setattr(benchmark._env, "step", step)
+    assert benchmark.get_step_result(benchmark.step(action))["trust_lowest"] == 0.25
+    assert [row.get("trust") for row in rows] == [None, 0.5]
+    benchmark.cleanup()
+
+
 def test_standing_still_in_live_mode():
     benchmark = TabletopBenchmark(world="twin")
     assert benchmark.get_hold_action(None)["actions"].tolist() == [0] * 6 + [1]
@@ -135,7 +156,10 @@ def test_standing_still_in_live_mode():
         ({"world": "twins"}, "unknown world 'twins'; did you mean 'twin'?"),
         ({"tasks": ["pusch"]}, "unknown task 'pusch'; did you mean 'push'?"),
         ({"seed": -1}, "seed must be a whole number from 0 up, not -1"),
-        ({"world": "twin", "judge": "x"}, "world_model and judge belong to world 'model'; the twin has neither"),
+        (
+            {"world": "twin", "judge": "x"},
+            "world_model, judge and trust belong to world 'model', not to the twin",
+        ),
         ({"world_model": "nano-tabeltop"}, "unknown world model 'nano-tabeltop'; did you mean 'nano-tabletop'?"),
     ],
 )
@@ -145,9 +169,11 @@ def test_bad_parameters(params, message):
     assert str(error.value) == message
 
 
-def test_an_unknown_policy_is_refused():
-    with pytest.raises(UserError, match="did you mean 'expert'"):
-        PolicyServer("expertt")
+def test_an_unknown_policy_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["vla_eval_server", "--args.policy=expertt", "--address=127.0.0.1:0"])
+    assert main() == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: unknown policy 'expertt'; did you mean 'expert'?") and "Traceback" not in error
 
 
 def test_without_vla_eval_the_extra_is_named(monkeypatch):
