@@ -150,6 +150,7 @@ class TabletopMuJoCoEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
         self._reach = self._distance = 1.0
         self._progress = 0.0
         self._frame = np.zeros((image_size, image_size, 3), np.uint8)
+        self._draws = True
 
     @property
     def scene(self) -> TabletopScene:
@@ -170,11 +171,13 @@ class TabletopMuJoCoEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
 
         Args:
             seed: The scene seed.
-            options: {"task": name} asks for another task in this episode.
+            options: {"task": name} asks for another task in this episode; {"pixels": False} leaves its frames black,
+                for a policy that does not look: drawing them takes most of the time.
         """
         super().reset(seed=seed)
         scene_seed = int(self.np_random.integers(MAX_DRAWN_SEED)) if seed is None else int(seed)
         self._scene = sample_scene(scene_seed, (options or {}).get("task", self.task))
+        self._draws = bool((options or {}).get("pixels", True))
         self._sim.load(self._scene)
         self._pose = np.array(self._scene.start)
         self._steps = 0
@@ -278,7 +281,7 @@ class TabletopMuJoCoEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
         return float(0.25 * (1 - min(reach, 1.0)) + 0.70 * (1 - min(distance, 1.0)))
 
     def _observation(self) -> dict[str, NDArray[Any]]:
-        self._frame = self._sim.render()
+        self._frame = self._sim.render() if self._draws else np.zeros_like(self._frame)
         # float32 rounding may step over a bound by a hair.
         agent_pos = np.clip(self._pose.astype(np.float32), self._agent_pos_space.low, self._agent_pos_space.high)
         return {"pixels": self._frame.copy(), "agent_pos": agent_pos}

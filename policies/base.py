@@ -21,7 +21,11 @@ Row = TypeVar("Row")
 
 @runtime_checkable
 class Policy(Protocol):
-    """Acts on B episodes at once; each row has its own seed, plan and randomness, whatever else is in the batch."""
+    """Acts on B episodes at once; each row has its own seed, plan and randomness, whatever else is in the batch.
+
+    A policy that never looks at `pixels` may say so with an attribute `uses_pixels = False`: the physics twin is then
+    spared drawing them (see `uses_pixels`).
+    """
 
     name: str
 
@@ -36,6 +40,11 @@ class Policy(Protocol):
 
     def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         """The next action of every row: float32 [B, 7], canonical (wfm_sim/actions.py)."""
+
+
+def uses_pixels(policy: Policy) -> bool:
+    """Whether the policy looks at frames, as all do that do not deny it."""
+    return bool(getattr(policy, "uses_pixels", True))
 
 
 def batch_of_one(tree: Any) -> Any:

@@ -76,6 +76,8 @@ class GradedExpert:
     Without flaws, or with noise alone, its actions are those of ScriptedExpert to the bit.
     """
 
+    uses_pixels = False
+
     def __init__(self, flaws: Flaws, name: str | None = None) -> None:
         """Set up.
 

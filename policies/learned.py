@@ -92,6 +92,7 @@ class ClonedPolicy:
         """
         self.network = network.eval()
         self.config = network.config
+        self.uses_pixels = self.config.form == "pixels"
         self.execute = self.config.execute if execute is None else execute
         if not 1 <= self.execute <= self.config.chunk:
             raise UserError(f"execute must be 1 to {self.config.chunk} (the policy's chunk), not {self.execute}")

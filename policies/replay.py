@@ -47,6 +47,8 @@ class ReplayPolicy:
     box (`clipped` counts). Once a recording has ended its row holds still, the gripper as last commanded.
     """
 
+    uses_pixels = False
+
     def __init__(self, episodes: Sequence[Episode], name: str = "replay") -> None:
         """Set up.
 

@@ -126,6 +126,8 @@ class ScriptedExpert:
     Without noise and flaw it succeeds in nearly every episode of the twin; benchmarks/expert_success.py counts.
     """
 
+    uses_pixels = False
+
     def __init__(self, noise: float = 0.0, flaw: str | None = None, name: str | None = None) -> None:
         """Set up.
 

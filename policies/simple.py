@@ -20,6 +20,7 @@ class ZeroPolicy:
     """Stands still, with the gripper as it was."""
 
     name = "zero"
+    uses_pixels = False
 
     def reset(self, info: dict[str, Any], seeds: Sequence[int], mask: NDArray[np.bool_] | None = None) -> None:
         """Nothing to do."""
@@ -40,6 +41,7 @@ class RandomPolicy:
     """
 
     name = "random"
+    uses_pixels = False
 
     def __init__(self, region: Workspace = WANDER, speed: float = 0.035, inertia: float = 0.5) -> None:
         """Set up.

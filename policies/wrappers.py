@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from wfm_sim.action_contract import CANONICAL, ActionContract
 from wfm_sim.action_conversion import compose, convert, rate_ratio, split
 from wfm_sim.actions import apply_action
-from wfm_sim.policies.base import Policy, rows_to_reset
+from wfm_sim.policies.base import Policy, rows_to_reset, uses_pixels
 
 
 class Converted:
@@ -46,6 +46,7 @@ class Converted:
             convert(np.zeros((1, source.dim)), source, target)
         self.name = name or policy.name
         self.action_contract = target
+        self.uses_pixels = uses_pixels(policy)
         self._parts: NDArray[np.float64] = np.zeros((0, 7))
         self._left: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 

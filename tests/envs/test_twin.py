@@ -198,3 +198,20 @@ def test_bad_input() -> None:
     with pytest.raises(UserError, match="unknown task"):
         env.reset(seed=0, options={"task": "juggle"})
     env.close()
+
+
+def test_an_episode_without_frames_is_the_same_episode(env: Any) -> None:
+    policy, told = ScriptedExpert(noise=0.2), []
+    assert not policy.uses_pixels
+    for draws in (True, False):
+        observation, info = env.reset(seed=11, options={"task": "push", "pixels": draws})
+        policy.reset(batch_of_one(info), [11])
+        rows = []
+        for _ in range(12):
+            action = policy.act(batch_of_one(observation))[0]
+            observation, reward, _, _, info = env.step(action)
+            rows.append([*action, reward, info["progress"], *info["measured_pose"]])
+        told.append(rows)
+        assert observation["pixels"].any() == draws
+    assert told[0] == told[1]
+    assert env.reset(seed=11)[0]["pixels"].any()
