@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 setup: $(INSTALLED)
 
-# openpi-client, which tests alone use, asks for numpy < 2 without needing it: hence --no-deps.
+# openpi-client, which only tests use, asks for numpy < 2 without needing it: hence --no-deps.
 # torch comes at the version pinned in constraints.txt. To use another build (CUDA, ROCm, CPU only), install it into
 # $(VENV) first; the pin accepts any build of that version.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -40,7 +40,7 @@ DIALECTS = ("auto", "openpi", "roboarena")
 CAMERAS = {"observation/exterior_image_0_left": "pixels"}
 
 Dialect = Literal["openpi", "roboarena", "wfm-sim"]
-Number = TypeVar("Number", np.float64, np.float32)
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -297,7 +297,7 @@ class OpenpiPolicy:
             self._rows = [None] * len(self._rows)
             raise UserError(f"{error}, and with it the policy's episodes: begin them again") from error
 
-    def _checked(self, read: Callable[[], NDArray[Number]]) -> NDArray[Number]:
+    def _checked(self, read: Callable[[], Read]) -> Read:
         try:
             return read()
         except UserError as error:

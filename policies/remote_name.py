@@ -24,8 +24,8 @@ def remote_policy(name: str) -> OpenpiPolicy:
     """The policy that a name stands for: 'openpi://host:port' or 'roboarena://host:port', options after a '?'.
 
     Options: actions (a contract's name, or a JSON file), horizon, image_size (224 or 180x320), image, state, prompt
-    (keys of the request; state= and prompt= send none), blank (keys of images, comma between), timeout (seconds for a
-    reply), tls (1: wss://).
+    (keys of the request; state= and prompt= send none), blank (key of an image, may be repeated), timeout (seconds for
+    a reply), tls (1: wss://).
 
     Raises:
         UserError: an unknown option, or a value that is none.
@@ -33,7 +33,8 @@ def remote_policy(name: str) -> OpenpiPolicy:
     parts = urlsplit(name)
     if parts.scheme not in SCHEMES or not parts.hostname or parts.username or parts.path not in ("", "/"):
         raise UserError(f"{name!r} is no remote policy; expected openpi://host:port or roboarena://host:port")
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    given = parse_qsl(parts.query, keep_blank_values=True)
+    options = dict(given)
     for option in options:
         if option not in OPTIONS:
             raise unknown("option of a remote policy", option, OPTIONS)
@@ -46,7 +47,7 @@ def remote_policy(name: str) -> OpenpiPolicy:
         raise
     except ValueError as error:
         raise UserError(f"{name!r} has an option that is no number: {error}") from error
-    blank = tuple(key for key in options.get("blank", "").split(",") if key)
+    blank = tuple(key for option, key in given if option == "blank" and key)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     image_size = None if not sides else (sides[0], sides[-1])
     keys = ObservationKeys(

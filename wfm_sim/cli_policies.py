@@ -26,7 +26,7 @@ def serve_policy(
     import signal
     from types import FrameType
 
-    from wfm_sim.evals.contestants import make_policy
+    from wfm_sim.evals.policy_loading import make_policy
     from wfm_sim.policies.server import PolicyServer, ServerConfig
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -22,6 +22,7 @@ from wfm_sim.policies.base import Policy, batch_of_one
 from wfm_sim.policies.remote import OpenpiPolicy
 from wfm_sim.policies.remote_connection import Limits
 from wfm_sim.policies.remote_name import remote_policy
+from wfm_sim.policies.remote_observations import ObservationKeys
 from wfm_sim.policies.scripted import ScriptedExpert
 from wfm_sim.policies.server import PolicyServer, ServerConfig, is_loopback
 from wfm_sim.policies.simple import RandomPolicy, ZeroPolicy
@@ -189,6 +190,16 @@ def test_names_that_are_none(name: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
         make_policy(name)
     assert said in str(caught.value)
+
+
+def test_options_of_a_name_arrive() -> None:
+    policy = remote_policy(
+        "openpi://[::1]:81?actions=libero&horizon=8&image_size=180x320&image=cam&state=&prompt=task&blank=a&blank=b&tls=1"
+    )
+    assert policy._urls == ["wss://[::1]:81"]
+    assert policy._keys == ObservationKeys({"cam": "pixels"}, None, "task", (180, 320), ("a", "b"))
+    assert policy._contract is not None and policy._contract.name == "libero"
+    assert remote_policy("openpi://lab")._urls == ["ws://lab:8000", "wss://lab:8000"]
 
 
 def test_nothing_is_sent_before_the_reset() -> None:
