@@ -14,8 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +26,11 @@ from wfm_sim.action_contract import CANONICAL, ActionContract
 from wfm_sim.action_conversion import convert
 from wfm_sim.actions import actions_from_states
 from wfm_sim.envs.twin import TabletopMuJoCoEnv
-from wfm_sim.evals.check_actions_data import Recording, check_data
+from wfm_sim.evals.check_actions_data import check_data
 from wfm_sim.evals.check_actions_policy import check_policy
 from wfm_sim.evals.check_actions_probes import BlindTwin
 from wfm_sim.evals.check_actions_report import Report
+from wfm_sim.evals.check_actions_view import Recording
 from wfm_sim.evals.contestants import make_policy
 from wfm_sim.evals.statistics import wilson
 from wfm_sim.policies.base import Policy, batch_of_one
@@ -48,6 +51,8 @@ MISMATCHES: dict[str, tuple[ActionContract, str]] = {
     "absolute poses": (replace(CANONICAL, kind="absolute"), "absolute-poses"),
     "millimetres": (replace(CANONICAL, translation_unit="mm"), "millimetres"),
 }
+# Without recorded poses these cannot be told: the checker has to say so, and raise no alarm.
+NEEDS_POSES = ("base frame", "rotation order", "rotation sign")
 NOISES = (0.0, 0.05, 0.1, 0.2)  # of the experts that mismatches are injected into
 # Policies that are as they should be and must raise no alarm, the bad ones above all.
 CORRECT = (
@@ -117,34 +122,46 @@ def _faster(recording: Recording, k: int) -> Recording:
     return Recording(actions.astype(np.float64), poses)
 
 
-def data_cases(seeds: int, episodes: int) -> Iterator[tuple[str, str, str, Callable[[], Report]]]:
-    """(kind, injected, expected, how to check) for every seed and mismatch, with poses and without."""
+@dataclass(frozen=True)
+class Case:
+    """One thing to check: its kind, what was injected, what should be found ('' for nothing), and how to check it."""
+
+    kind: str
+    injected: str
+    expected: str
+    check: Callable[[], Report]
+
+
+def data_cases(options: argparse.Namespace) -> Iterator[Case]:
+    """Every seed and mismatch, with poses and without."""
     env = BlindTwin(terminate_on_success=False, max_episode_steps=10_000)
-    for seed in range(seeds):
-        recordings = record(seed, episodes, env)
+    for seed in range(options.seeds):
+        recordings = record(seed, options.recordings, env)
         for name, (contract, expected) in MISMATCHES.items():
             wrong = misread(recordings, contract)
-            yield "data set", name, expected, lambda wrong=wrong: check_data(wrong, CANONICAL, fps=5.0)  # type: ignore[misc]
+            yield Case("data set", name, expected, partial(check_data, wrong, CANONICAL, fps=5.0))
             bare = [Recording(r.actions) for r in wrong]
-            yield "without poses", name, expected, lambda bare=bare: check_data(bare, CANONICAL, fps=5.0)  # type: ignore[misc]
+            blind = "" if name in NEEDS_POSES else expected
+            yield Case("without poses", name, blind, partial(check_data, bare, CANONICAL, fps=5.0))
     env.close()
 
 
-def policy_cases(seeds: int) -> Iterator[tuple[str, str, str, Callable[[], Report]]]:
-    """The same for policies."""
-    for seed in range(seeds):
+def policy_cases(options: argparse.Namespace) -> Iterator[Case]:
+    """Every seed and mismatch, in a scripted expert."""
+    sizes = {"episodes": options.episodes, "scenes": options.scenes, "twin": BlindTwin()}
+    for seed in range(options.seeds):
         noise = NOISES[seed % len(NOISES)]
         for name, (contract, expected) in MISMATCHES.items():
             policy = Converted(ScriptedExpert(noise), CANONICAL, contract)
-            yield "policy", name, expected, lambda p=policy, s=seed: check_policy(p, seed=s)  # type: ignore[misc]
+            yield Case("policy", name, expected, partial(check_policy, policy, seed=seed, **sizes))
 
 
-def correct_cases(seeds: int) -> Iterator[tuple[str, str, str, Callable[[], Report]]]:
+def correct_cases(options: argparse.Namespace) -> Iterator[Case]:
     """Policies without a mismatch, good and bad ones."""
-    for name in CORRECT:
-        for seed in range(seeds):
-            policy = make_policy(name)
-            yield "correct policy", name, "", lambda p=policy, s=seed: check_policy(p, seed=s)  # type: ignore[misc]
+    sizes = {"episodes": options.episodes, "scenes": options.scenes, "twin": BlindTwin()}
+    for seed in range(options.seeds):
+        for name in CORRECT:
+            yield Case("correct policy", name, "", partial(check_policy, make_policy(name), seed=seed, **sizes))
 
 
 CASES = {"data": data_cases, "policy": policy_cases, "correct": correct_cases}
@@ -154,7 +171,9 @@ def main() -> None:
     """Print one line per kind and mismatch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--episodes", type=int, default=24, help="per data set")
+    parser.add_argument("--recordings", type=int, default=24, help="episodes per data set")
+    parser.add_argument("--episodes", type=int, default=6, help="rollouts per policy; check-actions itself takes 12")
+    parser.add_argument("--scenes", type=int, default=6, help="scenes of the probes per policy, likewise")
     parser.add_argument("--kinds", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--out", type=Path, help="JSON lines, one per case, written as it ends; done ones are skipped")
     arguments = parser.parse_args()
@@ -164,16 +183,15 @@ def main() -> None:
     rows: list[dict] = []
     began = time.monotonic()
     for chosen in arguments.kinds:
-        extra = (arguments.episodes,) if chosen == "data" else ()
-        counts: dict[tuple[str, str], int] = {}
-        for kind, name, expected, check in CASES[chosen](arguments.seeds, *extra):
-            seed = counts[kind, name] = counts.get((kind, name), -1) + 1
-            case = f"{kind}/{name}/{seed}"
-            if case in done:
-                rows.append(done[case])
+        counts: Counter[tuple[str, str]] = Counter()
+        for case in CASES[chosen](arguments):
+            name = f"{case.kind}/{case.injected}/{counts[case.kind, case.injected]}"
+            counts[case.kind, case.injected] += 1
+            if name in done:
+                rows.append(done[name])
                 continue
-            report = check()
-            rows.append({"case": case, "kind": kind, "injected": name, "expected": expected, "found": report.codes})
+            row = {"case": name, "kind": case.kind, "injected": case.injected, "expected": case.expected}
+            rows.append({**row, "found": case.check().codes})
             if arguments.out is not None:
                 arguments.out.parent.mkdir(parents=True, exist_ok=True)
                 with arguments.out.open("a") as file:

@@ -20,11 +20,12 @@ from wfm_sim.action_contract import CANONICAL, ActionContract, contract_of, load
 from wfm_sim.data import open_dataset
 from wfm_sim.data.rlds import TFRecordBridge, UnpackedBridge
 from wfm_sim.errors import UserError
-from wfm_sim.evals.check_actions_data import Recording, check_data
+from wfm_sim.evals.check_actions_data import check_data
 from wfm_sim.evals.check_actions_model import check_model, has_twin
 from wfm_sim.evals.check_actions_policy import check_policy
 from wfm_sim.evals.check_actions_report import Report, fix_code
 from wfm_sim.evals.check_actions_scale import ROBOT_ARMS
+from wfm_sim.evals.check_actions_view import Recording
 from wfm_sim.evals.contestants import make_policy
 from wfm_sim.evals.loading import load_model
 from wfm_sim.policies.base import Policy
@@ -122,14 +123,11 @@ def _is_module_name(text: str) -> bool:
 def _check_folder_or_file(
     path: Path, target: ActionContract, declared: ActionContract | None, split: str | None, episodes: int
 ) -> Report:
-    if path.is_dir():
-        recordings, fps, said = read_folder(path, split, episodes)
-    else:
-        recordings, fps, said = read_arrays(path)
+    recordings, fps, said = read_folder(path, split, episodes) if path.is_dir() else read_arrays(path)
     return check_data(recordings[:episodes], target, declared or said, fps=fps, reference=ROBOT_ARMS, subject=str(path))
 
 
-def read_folder(path: Path, split: str | None, episodes: int) -> tuple[list[Recording], float, ActionContract]:
+def read_folder(path: Path, split: str | None, episodes: int) -> tuple[list[Recording], float | None, ActionContract]:
     """Recordings of a data set, evenly spread over it; frames per second; and what its actions are in.
 
     What a reader hands out is canonical. RLDS Bridge is read without recomputing displacements from the poses, which

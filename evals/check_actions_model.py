@@ -73,7 +73,8 @@ def check_model(model: Any, scenes: int = 6, seed: int = 0) -> list[Check]:
         f"the arm goes where commanded in {obeyed} of {total} probes (its frame is nearest to the twin's for the same "
     )
     words += f"of {len(names)} commands)"
-    if share.low is not None and share.low > 0.5:
+    lost = [name for row, name in enumerate(names) if 2 * confusion[row, row] < confusion[row].sum()]
+    if not lost and share.low is not None and share.low > 0.5:
         return [Check("arm", "ok", words)]
     taken = Counter(
         {f"{names[i]} looks like {names[j]}": int(confusion[i, j]) for i, j in np.ndindex(*confusion.shape) if i != j}

@@ -6,8 +6,8 @@ is checked again, so that several mismatches together are found one after the ot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from wfm_sim.action_contract import CANONICAL, ActionContract
 from wfm_sim.envs.twin import TabletopMuJoCoEnv
 from wfm_sim.errors import UserError
-from wfm_sim.evals.check_actions_data import ROTATION_WORDS, first_events, inverted_gripper, rotation_options
-from wfm_sim.evals.check_actions_probes import TASKS, estimate_frame, estimate_turns, make_twin, probe
-from wfm_sim.evals.check_actions_report import Check, Finding, Report
+from wfm_sim.evals.check_actions_poses import ROTATION_WORDS, first_events, inverted_gripper, rotation_options
+from wfm_sim.evals.check_actions_probes import estimate_frame, estimate_turns, make_twin, probe
+from wfm_sim.evals.check_actions_report import Check, Finding, Report, Strength
+from wfm_sim.evals.check_actions_rollouts import Bench, Rollout, run
 from wfm_sim.evals.check_actions_scale import (
     CANDIDATES,
     FAST,
@@ -29,7 +30,7 @@ from wfm_sim.evals.check_actions_scale import (
     sizes,
 )
 from wfm_sim.evals.statistics import paired_bootstrap, wilson
-from wfm_sim.policies.base import Policy, batch_of_one
+from wfm_sim.policies.base import Policy
 from wfm_sim.policies.wrappers import Converted
 
 Array = NDArray[np.float64]
@@ -40,32 +41,6 @@ MAX_ROUNDS = 5
 RATE_RATIO = 0.43
 
 
-@dataclass(frozen=True)
-class Rollout:
-    """One episode: what the policy wrote, as canonical numbers if the contract were right, before any clipping.
-
-    actions [n, 7], poses [n+1, 7] (commanded), the best progress seen 0..1, and whether it succeeded.
-    """
-
-    task: str
-    actions: Array
-    poses: Array
-    progress: float
-    success: bool
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What a policy is examined with."""
-
-    env: TabletopMuJoCoEnv
-    make: Callable[[ActionContract], Policy]  # the policy read in a contract, acting canonically
-    seeds: tuple[int, ...]
-    probes: tuple[int, ...]
-    reference: Reference
-    target: ActionContract
-
-
 def check_policy(
     policy: Policy,
     declared: ActionContract = CANONICAL,
@@ -74,6 +49,7 @@ def check_policy(
     scenes: int = 12,
     seed: int = 0,
     reference: Reference = TABLETOP,
+    twin: TabletopMuJoCoEnv | None = None,
 ) -> Report:
     """Let a policy act in the physics twin and compare its actions with the canonical contract.
 
@@ -84,6 +60,7 @@ def check_policy(
         scenes: Of the designed experiments.
         seed: Another seed takes other scenes.
         reference: How fast the model's own data move.
+        twin: Where it acts; left open. None: one of its own, which does not render where the policy does not look.
 
     Raises:
         UserError: too few episodes or scenes, or a contract that cannot be converted to canonical actions.
@@ -92,7 +69,7 @@ def check_policy(
         raise UserError(f"at least 3 episodes and 4 scenes are needed, not {episodes} and {scenes}")
     read = Converted(policy, declared)  # refuses what cannot be converted, before anything runs
     first = FIRST_SEED + 10_000 * seed
-    env = make_twin(read)
+    env = make_twin(read) if twin is None else twin
     report = Report(policy.name, "policy", CANONICAL, declared)
     report.examined = f"{episodes} episodes and {6 * scenes} probes in the physics twin, scenes from {first}"
     bench = Bench(
@@ -106,7 +83,8 @@ def check_policy(
     try:
         _check(bench, report)
     finally:
-        env.close()
+        if twin is None:
+            env.close()
     return report
 
 
@@ -134,29 +112,6 @@ def _with_outcome(finding: Finding, before: Sequence[Rollout], after: Sequence[R
 
 def _outcome(rollouts: Sequence[Rollout]) -> str:
     return f"{sum(r.success for r in rollouts)} of {len(rollouts)} episodes succeed"
-
-
-def run(bench: Bench, source: ActionContract, seeds: Sequence[int], tasks: Sequence[str] = TASKS) -> list[Rollout]:
-    """Rollouts of the policy read in `source`; the same seeds give the same scenes whatever the contract."""
-    policy = bench.make(source)
-    found = []
-    for index, seed in enumerate(seeds):
-        task = tasks[index % len(tasks)]
-        observation, info = bench.env.reset(seed=seed, options={"task": task})
-        policy.reset(batch_of_one(info), [seed])
-        actions, poses, best, done = [], [observation["agent_pos"]], float(info["progress"]), False
-        while not done:
-            action = np.asarray(policy.act(batch_of_one(observation))[0], dtype=np.float64)
-            if not np.isfinite(action).all():
-                raise UserError(f"{policy.name}: step {len(actions)} of scene {seed} holds a value that is not finite")
-            observation, _, terminated, truncated, info = bench.env.step(action)
-            actions.append(action)
-            poses.append(observation["agent_pos"])
-            best, done = max(best, float(info["progress"])), terminated or truncated
-        found.append(
-            Rollout(task, np.stack(actions), np.stack(poses).astype(np.float64), best, bool(info["is_success"]))
-        )
-    return found
 
 
 def _first_mismatch(
@@ -225,7 +180,7 @@ def _scale(bench: Bench, source: ActionContract, rollouts: list[Rollout]) -> Out
         if misfit > 3:
             says = "numbers of another size, by no factor that is known"
             return [Finding("unknown-scale", says, "moderate", (words,), source, mends=False)]
-        strength = "strong" if gain > 8 else "moderate"
+        strength: Strength = "strong" if gain > 8 else "moderate"
         return [Finding(best.code, best.says, strength, (words,), changed(source, best))]
     return [Check("size", "ok", words)]
 
