@@ -104,17 +104,12 @@ def compare_unpaired(a: ArrayLike, b: ArrayLike) -> Comparison:
     from scipy.stats import boschloo_exact
 
     x, y = wilson(first.sum(), first.size), wilson(second.sum(), second.size)
-    assert x.value is not None and x.low is not None and x.high is not None
-    assert y.value is not None and y.low is not None and y.high is not None
-    d = x.value - y.value  # Newcombe (1998), method 10
-    low = d - math.hypot(x.value - x.low, y.high - y.value)
-    high = d + math.hypot(x.high - x.value, y.value - y.low)
     if x.value == y.value and x.value in (0.0, 1.0):
         p = 1.0
     else:
         table = [[first.sum(), second.sum()], [first.size - first.sum(), second.size - second.sum()]]
         p = min(float(boschloo_exact(np.array(table, dtype=int)).pvalue), 1.0)
-    return Comparison(x, y, Estimate(float(d), float(low), float(high), first.size + second.size), p, 0, 0, EPISODE)
+    return Comparison(x, y, newcombe_interval(x, y), p, 0, 0, EPISODE)
 
 
 def _unfit(a: NDArray[np.float64], b: NDArray[np.float64]) -> str:
@@ -136,6 +131,16 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
     from scipy.special import bdtr
 
     return float(min(1.0, 2 * bdtr(min(only_a, only_b), only_a + only_b, 0.5))) if only_a != only_b else 1.0
+
+
+def newcombe_interval(a: Estimate, b: Estimate) -> Estimate:
+    """a - b of two independent proportions with Wilson intervals (Newcombe 1998, hybrid score, his method 10)."""
+    if a.value is None or a.low is None or a.high is None or b.value is None or b.low is None or b.high is None:
+        return Estimate.none(a.unscored or b.unscored or "no interval", min(a.n, b.n))
+    d = a.value - b.value
+    low = d - math.hypot(a.value - a.low, b.high - b.value)
+    high = d + math.hypot(a.high - a.value, b.value - b.low)
+    return Estimate(d, low, high, a.n + b.n)
 
 
 def tango_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:

@@ -24,6 +24,7 @@ from wfm_sim.evals.proportions import (
     compare_unpaired,
     jeffreys,
     mcnemar_exact,
+    newcombe_interval,
     tango_interval,
     wilson,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "mcnemar_exact",
     "mean_gap",
     "mmrv",
+    "newcombe_interval",
     "paired_bootstrap",
     "pairs_needed",
     "rank_policies",
@@ -70,7 +72,9 @@ __all__ = [
 def bootstrap_mean(values: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
     """The mean of independent values [N] with its BCa bootstrap interval (Efron 1987).
 
-    Unscored where a value is not finite: leave out what could not be scored, and say how many.
+    A bootstrap of few values is too narrow, as a normal interval is against Student's t; the level is raised by as much
+    (Hesterberg 2015, 'expanded percentiles'). Unscored where a value is not finite: leave out what could not be scored,
+    and say how many.
     """
     data = as_scores(values)
     if data.size == 0:
@@ -83,9 +87,13 @@ def bootstrap_mean(values: ArrayLike, *, seed: int = 0, resamples: int = RESAMPL
         return Estimate(mean, n=1)
     if np.ptp(data) == 0:
         return Estimate(mean, mean, mean, data.size)
+    from scipy.special import ndtr, stdtrit
     from scipy.stats import bootstrap
 
-    found = bootstrap((data,), np.mean, confidence_level=CONFIDENCE, n_resamples=resamples, rng=seed, batch=500)
+    n = data.size
+    level = 2 * float(ndtr(np.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 + CONFIDENCE) / 2))) - 1
+    level = min(level, 1 - 2 / resamples)  # no farther out than the resamples reach
+    found = bootstrap((data,), np.mean, confidence_level=level, n_resamples=resamples, rng=seed, batch=500)
     low, high = found.confidence_interval
     return Estimate(mean, float(low), float(high), data.size)
 

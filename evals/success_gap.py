@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wfm_sim.evals.estimate import CONFIDENCE, RESAMPLES, Estimate, as_scores, not_finite
+from wfm_sim.evals.estimate import CONFIDENCE, RESAMPLES, Estimate, as_scores, not_finite, percentile_interval
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,15 @@ def mmrv(model: Sequence[ArrayLike], truth: Sequence[ArrayLike], *, seed: int = 
     def measured(s: float) -> NDArray[np.float64]:
         return _violations(t + s * (m - t) + e, t + f)
 
-    low, high = _invert(value, measured, lambda s: float(_violations((t + s * (m - t))[None], t[None])[0]))
+    def true(s: float) -> float:
+        return float(_violations((t + s * (m - t))[None], t[None])[0])
+
+    low, high = _invert(value, measured, true)
+    # A larger s does not raise MMRV once the order is turned round, and then says nothing of how large the gaps are:
+    # the errors at the scale that explains the value best, taken off it, must lie inside too.
+    best = min(np.linspace(0, 2, 21), key=lambda s: abs(float(np.median(measured(s))) - value))
+    least, most = percentile_interval(measured(best) - true(best))
+    low, high = min(low, max(value - most, 0.0)), max(high, value - least)
     return Estimate(value, min(low, value), max(high, value), len(a))
 
 
@@ -134,13 +142,21 @@ def _invert(
 ) -> tuple[float, float]:
     """Smallest and largest true(s) over the scales s at which `value` is not in a 2.5 % tail of measured(s)."""
     tail = (1 - CONFIDENCE) / 2
-    scales = np.concatenate([np.linspace(0, 2, 41), np.linspace(2.2, 4, 10)])
-    kept = []
-    for s in scales:
+    scales = np.concatenate([np.linspace(0, 2, 41), np.linspace(2.25, 4, 8)])
+    plausible = np.empty(len(scales))
+    for i, s in enumerate(scales):
         samples = measured(float(s))
-        tie = float((np.abs(samples - value) <= 1e-12).mean()) / 2
-        above, below = float((samples > value + 1e-12).mean()) + tie, float((samples < value - 1e-12).mean()) + tie
-        if above > tail and below > tail:
-            kept.append(true(float(s)))
-    accepted = kept or [true(1.0)]
-    return min(accepted), max(accepted)
+        tie = float((np.abs(samples - value) <= 1e-9).mean()) / 2
+        above, below = float((samples > value + 1e-9).mean()) + tie, float((samples < value - 1e-9).mean()) + tie
+        plausible[i] = min(above, below) - tail
+    inside = np.flatnonzero(plausible > 0)
+    if not inside.size:
+        return true(1.0), true(1.0)
+    first, last = int(inside[0]), int(inside[-1])
+    kept = [float(s) for s in scales[inside]]
+    for out, edge in ((first - 1, first), (last + 1, last)):  # where it crosses the level, between two scales
+        if 0 <= out < len(scales):
+            share = plausible[edge] / (plausible[edge] - plausible[out])
+            kept.append(float(scales[edge] + share * (scales[out] - scales[edge])))
+    found = [true(s) for s in kept]
+    return min(found), max(found)
