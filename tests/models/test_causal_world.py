@@ -84,6 +84,25 @@ def test_rows_do_not_depend_on_their_neighbours_or_on_regrouping(model: CausalWo
     assert torch.allclose(mixed.latent[1], young_alone.latent[0], atol=1e-5)
 
 
+def test_with_a_full_window_a_young_row_has_the_same_bits_beside_older_ones(model: CausalWorldModel) -> None:
+    start, actions = _frames(3), _actions(9, 3)
+    model.full_window = True
+    try:
+        young = model.start(start[2:], seeds=[9])
+        found = []
+        for age in (0, 1, 6):
+            others, _ = _rollout(model, model.start(start[:2], seeds=[7, 8]), actions[:age, :2])
+            state, frames = _rollout(model, CausalState.cat([others, young]), actions)
+            found.append((state.latent[2], [f[2] for f in frames]))
+    finally:
+        model.full_window = False
+    plain, _ = _rollout(model, model.start(start[2:], seeds=[9]), actions[:, 2:])
+    assert torch.allclose(found[0][0], plain.latent[0], atol=1e-5)  # what is masked out does not count
+    for latent, frames in found[1:]:
+        assert torch.equal(latent, found[0][0])
+        assert all(np.array_equal(a, b) for a, b in zip(frames, found[0][1], strict=True))
+
+
 def test_in_native_bfloat16_a_row_is_the_same_to_the_last_bit_in_any_batch() -> None:
     if fast_dtype() != torch.bfloat16 or "nano-tabletop" not in shipped_weights():
         pytest.skip("no native bfloat16 on this CPU, or no shipped weights")

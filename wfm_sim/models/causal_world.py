@@ -161,8 +161,14 @@ def tensor_to_frames(x: Tensor) -> NDArray[np.uint8]:
 
 
 class CausalWorldModel(nn.Module):
-    """See the module docstring; satisfies `wfm_sim.world_model.WorldModel`."""
+    """See the module docstring; satisfies `wfm_sim.world_model.WorldModel`.
 
+    Attributes:
+        full_window: Whether every step attends to a whole window, what is not there yet masked out. Else it attends to
+            as much as its oldest row has, so that a young row rounds differently beside an older one.
+    """
+
+    full_window: bool = False
     latent_mean: Tensor
     latent_std: Tensor
 
@@ -264,6 +270,8 @@ class CausalWorldModel(nn.Module):
         # one row at a time: convolutions round differently in a batch, and a row must not depend on its neighbours
         z = torch.cat([self.encode(row[None]) for row in frames[:, -count:]])
         cache = self._prefill(z, z[:, :, -1:])
+        if self.full_window:
+            cache = cache.padded(self.cfg.window)
         stream = self._decode_next(z, None)[1] if self.streams else None
         seed_row = torch.as_tensor([0] * batch if seeds is None else [int(s) for s in seeds], dtype=torch.int64)
         pose = np.zeros((batch, ACTION_DIM))

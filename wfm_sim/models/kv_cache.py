@@ -135,6 +135,18 @@ class KVCache:
             mask = mask & (frame[None] >= visible - self.lengths[:, None])[:, None, None]
         self._mask = mask.repeat_interleave(self.tokens, dim=-1)
 
+    def padded(self, frames: int) -> KVCache:
+        """This cache with `frames` slots to be seen at least, the oldest of them empty and masked out."""
+        count = self.end - self.start
+        missing = (frames - count) * self.tokens
+        if missing <= 0:
+            return self
+        data = torch.empty_like(self.buffer.data)
+        data[..., :missing, :] = 0  # masked out, but attention multiplies it, so it must be finite
+        data[..., missing : frames * self.tokens, :] = self._visible()
+        buffer = _Buffer(data, frames)
+        return KVCache(self.window, self.tokens, buffer, 0, frames, self.lengths, self.position, ragged=True)
+
     def retracted(self, frames: int) -> KVCache:
         """This cache without its newest `frames`, whose slots the next extension writes over (speculative decoding).
 
