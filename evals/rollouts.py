@@ -1,17 +1,19 @@
 """Episodes of policies: one at a time in a single environment, or many at once in a vector environment.
 
-What an episode gives depends on its job alone, bit for bit, not on what else is in the batch nor on its order:
+What an episode gives does not depend on what else is in the batch, bit for bit:
 
 - every row has its own seed and a policy of its own;
-- episodes begin one by one, and steps always have all rows, those without work repeating a job that does not count. So
-  the network sees arrays of the same shapes whatever is running, and rounds alike. (In another batch size it may
-  round differently, above all in float32.)
+- episodes begin one by one, steps always have all rows (those without work repeat a job that does not count), and the
+  network always attends to a whole window. So it sees arrays of the same shapes whatever is running, and rounds alike.
+
+In float32 a matrix product may still round differently in the batch's last rows than in its first, and differently in
+another batch size. So who wants the same bits again gives every job a row of its own (`rows_of`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +27,7 @@ from wfm_sim.actions import ACTION_DIM
 from wfm_sim.envs.core import Judges
 from wfm_sim.evals.jobs import MODEL, TWIN, Job, OnOutcome, Outcome, Speed, Trace
 from wfm_sim.evals.policy_loading import make_policy
-from wfm_sim.policies.base import Policy, batch_of_one
+from wfm_sim.policies.base import Policy, batch_of_one, uses_pixels
 
 MODEL_ID, TWIN_ID = "wfm_sim/Tabletop-v0", "wfm_sim/TabletopMuJoCo-v0"
 AnyVectorEnv = VectorEnv[Any, Any, Any]
@@ -33,9 +35,13 @@ AnyVectorEnv = VectorEnv[Any, Any, Any]
 
 def model_env(world_model: Any, judge: Any, num_envs: int) -> AnyVectorEnv:
     """The learned tabletop for `run_in_model`; names, paths or objects, as `wfm_sim/Tabletop-v0` takes them."""
-    return gym.make_vec(
+    env = gym.make_vec(
         MODEL_ID, num_envs=num_envs, world_model=world_model, judge=judge, autoreset_mode=AutoresetMode.DISABLED
     )
+    model = env.unwrapped.world.model  # type: ignore[attr-defined]
+    if hasattr(model, "full_window"):
+        model.full_window = True
+    return env
 
 
 class PolicyPool:
@@ -92,7 +98,18 @@ class _Row:
         return Outcome(world, self.job, success, len(self.rewards), float(sum(self.rewards)), probability, trust, trace)
 
 
-def run_in_model(env: AnyVectorEnv, jobs: Sequence[Job], keep: Collection[Job], on_outcome: OnOutcome) -> Speed:
+def rows_of(jobs: Sequence[Job], num_envs: int) -> dict[Job, int]:
+    """The row of each job of a plan, in turn: the same in every session of a run, whatever is missing."""
+    return {job: i % num_envs for i, job in enumerate(jobs)}
+
+
+def run_in_model(
+    env: AnyVectorEnv,
+    jobs: Sequence[Job],
+    keep: Collection[Job],
+    on_outcome: OnOutcome,
+    rows: Mapping[Job, int] | None = None,
+) -> Speed:
     """Run jobs through a vector environment whose autoreset is disabled; a row takes the next job when its own ends.
 
     Args:
@@ -100,28 +117,46 @@ def run_in_model(env: AnyVectorEnv, jobs: Sequence[Job], keep: Collection[Job], 
         jobs: At least one.
         keep: Jobs whose outcomes get a trace.
         on_outcome: Called as episodes end, in no particular order.
+        rows: Where each job runs; None: in whichever row is free first, which wastes least.
     """
-    queue, kept, pool = iter(jobs), set(keep), PolicyPool()
-    judge = getattr(getattr(env.unwrapped, "world", None), "judge", None)
-    rows: list[_Row | None] = [None] * env.num_envs
     speed = Speed(num_envs=env.num_envs)
+    for outcome in imagine_jobs(env, jobs, keep, rows, speed):
+        on_outcome(outcome)
+    return speed
+
+
+def imagine_jobs(
+    env: AnyVectorEnv,
+    jobs: Sequence[Job],
+    keep: Collection[Job],
+    rows: Mapping[Job, int] | None = None,
+    speed: Speed | None = None,
+) -> Iterator[Outcome]:
+    """`run_in_model` as an iterator of outcomes; `speed` is added to."""
+    kept, pool, speed = set(keep), PolicyPool(), speed or Speed()
+    shared = iter(jobs)
+    queues = [
+        shared if rows is None else iter([job for job in jobs if rows[job] == row]) for row in range(env.num_envs)
+    ]
+    judge = getattr(getattr(env.unwrapped, "world", None), "judge", None)
+    episodes: list[_Row | None] = [None] * env.num_envs
     # A batch has no holes: it begins with something in every row, and rows that are out of work repeat the last job.
-    env.reset(seed=jobs[0].seed, options={"task": jobs[0].task})
+    observation, infos = env.reset(seed=jobs[0].seed, options={"task": jobs[0].task})
     free = np.ones(env.num_envs, dtype=bool)
     while True:
         for row in np.flatnonzero(free).tolist():
-            if (ended := rows[row]) is not None:
+            if (ended := episodes[row]) is not None:
                 pool.give_back(ended.job.policy, ended.policy)
-            job = next(queue, None)
+            job = next(queues[row], None)
             observation, infos = _reset_row(env, row, job or jobs[-1])
-            rows[row] = None
+            episodes[row] = None
             if job is not None:
                 policy = pool.take(job.policy)
-                rows[row] = _begin(job, policy, take_row(observation, row), take_row(infos, row), job in kept)
-        if not any(rows):
-            return speed
+                episodes[row] = _begin(job, policy, take_row(observation, row), take_row(infos, row), job in kept)
+        if not any(episodes):
+            return
         actions = np.zeros((env.num_envs, ACTION_DIM), dtype=np.float32)
-        for row, running in enumerate(rows):
+        for row, running in enumerate(episodes):
             if running is not None:
                 actions[row] = running.policy.act(take_row(observation, row))[0]
         began = time.perf_counter()
@@ -129,14 +164,14 @@ def run_in_model(env: AnyVectorEnv, jobs: Sequence[Job], keep: Collection[Job], 
         speed.seconds += time.perf_counter() - began
         speed.frames += env.num_envs
         free = terminated | truncated
-        for row, running in enumerate(rows):
+        for row, running in enumerate(episodes):
             if running is None:
                 continue
             running.add(actions[row], take_row(observation, row), rewards[row])
             if "trust" in infos and infos["_trust"][row] and np.isfinite(infos["trust"][row]):
                 running.trust.append(float(infos["trust"][row]))
             if free[row]:
-                on_outcome(running.outcome(MODEL, bool(infos["is_success"][row]), judge))
+                yield running.outcome(MODEL, bool(infos["is_success"][row]), judge)
 
 
 def _reset_row(env: AnyVectorEnv, row: int, job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -152,7 +187,8 @@ def run_in_twin(env: gym.Env[Any, Any], job: Job, keep: bool, pool: PolicyPool |
     """Run one job in a single environment; a `pool` spares making a policy for every episode."""
     pool = pool or PolicyPool()
     policy = pool.take(job.policy)
-    observation, info = env.reset(seed=job.seed, options={"task": job.task})
+    looks = keep or uses_pixels(policy)
+    observation, info = env.reset(seed=job.seed, options={"task": job.task, "pixels": looks})
     observation = batch_of_one(observation)
     running = _begin(job, policy, observation, batch_of_one(info), keep)
     ended = False

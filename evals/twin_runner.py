@@ -63,7 +63,8 @@ class TwinRunner:
             UserError: a worker was killed.
             Exception: what a worker raised.
         """
-        for job, kept, on_outcome in self._here:
+        while self._here:
+            job, kept, on_outcome = self._here.pop(0)
             on_outcome(_work(job, kept))
         while any(not call.ready() for call in self._pending) and not self._failures:
             time.sleep(0.05)
@@ -73,6 +74,7 @@ class TwinRunner:
                 )
         if self._failures:
             raise self._failures[0]
+        self._pending.clear()
 
 
 # One of each per process: compiling the scene, or loading a policy, takes longer than an episode.

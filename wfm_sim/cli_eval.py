@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from wfm_sim import cli_trust
+
 app = typer.Typer(no_args_is_help=True, help="Judge a world model.", rich_markup_mode=None)
 
 Model = Annotated[str, typer.Option("--world-model", help="A shipped model's name or the path of a .safetensors file.")]
@@ -58,3 +60,48 @@ def replay(
     from wfm_sim.evals.replay import main
 
     main(world_model, data, episode=episode, split=split, horizon=horizon, labels=label, out=out)
+
+
+@app.command()
+def policy(
+    policies: Annotated[
+        str, typer.Option(help="Names, with commas between; your own as my_package.my_module:make_policy.")
+    ] = "zero,random,expert-noise0.8,expert-noise0.4,expert",
+    world_model: Model = "nano-tabletop",
+    judge: Judge = "nano-tabletop-judge",
+    tasks: Annotated[str, typer.Option(help="push, pick, place, with commas between.")] = "push,pick,place",
+    episodes: Annotated[
+        int, typer.Option(help="Scenes per policy and task, the same for all and in both worlds.")
+    ] = 16,
+    twin: Annotated[bool, typer.Option(help="Run the same episodes in the physics twin.")] = True,
+    seed: Annotated[int, typer.Option(help="Chooses the scenes.")] = 0,
+    num_envs: Annotated[int, typer.Option(help="Rollouts that are imagined at once.")] = 16,
+    workers: Annotated[int | None, typer.Option(help="Processes for the physics twin.")] = None,
+    clips: Annotated[int, typer.Option(help="Clips per policy, disagreements of the two worlds first.")] = 2,
+    trust_threshold: Annotated[float, typer.Option(help="Episodes whose trust fell below it are left out.")] = 0.5,
+    ray: Annotated[
+        str | None, typer.Option(help="Run on many machines: a Ray cluster's address, auto, or local.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The run's folder; the same command again resumes.")] = Path("runs/policy"),
+) -> None:
+    """Success of policies in a world model and in its physics twin, with intervals. Run it again to resume."""
+    from wfm_sim.evals.policy_run import main
+
+    main(
+        [name.strip() for name in policies.split(",") if name.strip()],
+        world_model=world_model,
+        judge=judge,
+        tasks=[name.strip() for name in tasks.split(",") if name.strip()],
+        episodes=episodes,
+        seed=seed,
+        twin=twin,
+        num_envs=num_envs,
+        workers=workers,
+        clips=clips,
+        trust_threshold=trust_threshold,
+        ray=ray,
+        out=out,
+    )
+
+
+app.command("trust")(cli_trust.evaluate)
