@@ -275,8 +275,8 @@ def _rate(bench: Bench, source: ActionContract, rollouts: list[Rollout]) -> Outc
     rate = bench.target.rate_hz * k
     faster = replace(source, name=f"{source.name}, {rate:g} Hz", rate_hz=rate)
     mended = run(bench, faster, bench.seeds)
-    gain = paired_bootstrap([r.progress for r in mended], [r.progress for r in rollouts])
-    words += f"; asked {k} times per step, progress is {gain.format()} higher"
+    gain = paired_bootstrap([r.pace for r in mended], [r.pace for r in rollouts])
+    words += f"; asked {k} times per step, progress averaged over time is {gain.format()} higher"
     if gain.value is not None and gain.low is not None and gain.value > 0.05 and gain.low > 0:
         says = f"{rate:g} Hz into a {bench.target.rate_hz:g} Hz model (or a policy that means to be {k} times slower)"
         return [Finding("rate", says, "moderate", (words,), faster)]

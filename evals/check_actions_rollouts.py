@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wfm_sim.action_contract import ActionContract
-from wfm_sim.envs.twin import TabletopMuJoCoEnv
+from wfm_sim.envs.twin import MAX_EPISODE_STEPS, TabletopMuJoCoEnv
 from wfm_sim.errors import UserError
 from wfm_sim.evals.check_actions_probes import TASKS
 from wfm_sim.evals.check_actions_scale import Reference
@@ -22,13 +22,20 @@ Array = NDArray[np.float64]
 class Rollout:
     """One episode: what the policy wrote, as canonical numbers if the contract were right, before any clipping.
 
-    actions [n, 7], poses [n+1, 7] (commanded), the best progress seen 0..1, and whether it succeeded.
+    Attributes:
+        task: Its task.
+        actions: [n, 7].
+        poses: [n+1, 7], commanded.
+        progress: The best progress seen, 0..1.
+        pace: The mean over a full episode of the best progress so far: who gets there sooner has more.
+        success: Whether it succeeded.
     """
 
     task: str
     actions: Array
     poses: Array
     progress: float
+    pace: float
     success: bool
 
 
@@ -53,7 +60,7 @@ def run(bench: Bench, source: ActionContract, seeds: Sequence[int], tasks: Seque
         observation, info = bench.env.reset(seed=seed, options={"task": task})
         policy.reset(batch_of_one(info), [seed])
         actions: list[Array] = []
-        poses, best, done = [observation["agent_pos"]], float(info["progress"]), False
+        poses, best, done = [observation["agent_pos"]], [float(info["progress"])], False
         while not done:
             action = np.asarray(policy.act(batch_of_one(observation))[0], dtype=np.float64)
             if not np.isfinite(action).all():
@@ -61,8 +68,16 @@ def run(bench: Bench, source: ActionContract, seeds: Sequence[int], tasks: Seque
             observation, _, terminated, truncated, info = bench.env.step(action)
             actions.append(action)
             poses.append(observation["agent_pos"])
-            best, done = max(best, float(info["progress"])), terminated or truncated
+            best.append(max(best[-1], float(info["progress"])))
+            done = terminated or truncated
         found.append(
-            Rollout(task, np.stack(actions), np.stack(poses).astype(np.float64), best, bool(info["is_success"]))
+            Rollout(
+                task,
+                np.stack(actions),
+                np.stack(poses).astype(np.float64),
+                best[-1],
+                float(np.mean(best + [best[-1]] * (MAX_EPISODE_STEPS + 1 - len(best)))),
+                bool(info["is_success"]),
+            )
         )
     return found
