@@ -3,8 +3,8 @@
 Both forms end in the same head: from the gripper's pose and where target and goal are, a small MLP gives for each of
 the next `chunk` steps the median and scale of a Laplace distribution over the six displacements, and a logit for the
 gripper. The state form is told where target and goal are (the `layout` of the info at reset); the pixel form reads it
-off the first and the present frame (64 x 64), by keypoints (spatial softmax, Finn et al. 2016, arXiv:1509.06113) that
-task and colour choose (FiLM).
+off the first and the present frame (64 x 64): by keypoints (spatial softmax, Finn et al. 2016, arXiv:1509.06113) that
+task and colour choose (FiLM), and by the middle of the pixels that have the target's colour.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from wfm_sim.errors import UserError, unknown
 FORMS = ("state", "pixels")
 LENGTH = 0.1  # metres that count as 1 in the networks
 FEATURES = 16  # of `geometry`
+SAME = 0.08  # distance in chromaticity at which a pixel is no longer of a colour
 # Middle and half width of what the pixel form's estimate of the layout is measured in: x, y, z, yaw of the target, then
 # x, y, z of the goal. Metres, radians.
 LAYOUT_MIDDLE = (0.29, 0.0, 0.021, 0.0, 0.29, 0.0, 0.0)
@@ -36,11 +37,12 @@ class CloningConfig:
         form: 'state' or 'pixels'.
         tasks: As in the layout's index.
         colours: Of targets; empty in the state form.
+        palette: Red, green and blue in 0..1 of each of the colours.
         chunk: Actions predicted at once.
         execute: How many of them are carried out before it is asked again, by default.
         width: Of the MLPs.
         frame_size: Height and width of the frames (pixels alone, as what follows).
-        channels: Of the three convolutions; the first halves the frame.
+        channels: Of the three convolutions; each of the first two halves the frame.
         keypoints: Per frame.
         embedding: Of task, colour and which frame it is.
     """
@@ -48,17 +50,20 @@ class CloningConfig:
     form: str
     tasks: tuple[str, ...]
     colours: tuple[str, ...] = ()
+    palette: tuple[tuple[float, float, float], ...] = ()
     chunk: int = 6
     execute: int = 3
     width: int = 128
     frame_size: tuple[int, int] = (64, 64)
-    channels: tuple[int, int, int] = (12, 16, 24)
+    channels: tuple[int, int, int] = (12, 24, 32)
     keypoints: int = 16
     embedding: int = 12
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
             raise unknown("form of policy", self.form, FORMS)
+        if len(self.palette) != len(self.colours):
+            raise UserError(f"{len(self.colours)} colours, but a palette of {len(self.palette)}")
         if not 1 <= self.execute <= self.chunk:
             raise UserError(f"a policy that predicts {self.chunk} actions cannot carry out {self.execute} of them")
 
@@ -156,7 +161,9 @@ class PixelNetwork(nn.Module):
 
     layout_middle: Tensor
     layout_scale: Tensor
+    palette: Tensor
     grid: Tensor
+    fine_grid: Tensor
 
     def __init__(self, config: CloningConfig) -> None:
         super().__init__()
@@ -165,21 +172,21 @@ class PixelNetwork(nn.Module):
         self.task = nn.Embedding(len(config.tasks), config.embedding)
         self.colour = nn.Embedding(len(config.colours), config.embedding)
         self.which = nn.Embedding(2, config.embedding)
-        self.conv1 = nn.Conv2d(3, a, 5, stride=2, padding=2)
-        self.conv2 = nn.Conv2d(a, b, 3, padding=1)
+        self.conv1 = nn.Conv2d(4, a, 5, stride=2, padding=2)
+        self.conv2 = nn.Conv2d(a, b, 3, stride=2, padding=1)
         self.conv3 = nn.Conv2d(b, c, 3, padding=1)
         self.film1, self.film2 = nn.Linear(config.embedding, 2 * a), nn.Linear(config.embedding, 2 * b)
         self.film3 = nn.Linear(config.embedding, 2 * c)
         self.points = nn.Conv2d(c, config.keypoints, 1)
-        seen = 4 * config.keypoints
+        seen = 4 * config.keypoints + 3
         self.see1 = nn.Linear(2 * seen + 14 + len(config.tasks), config.width)
         self.see2 = nn.Linear(config.width, 7)
         self.head = ChunkHead(FEATURES + len(config.tasks) + seen, config.width, config.chunk)
         self.register_buffer("layout_middle", torch.tensor(LAYOUT_MIDDLE), persistent=False)
         self.register_buffer("layout_scale", torch.tensor(LAYOUT_SCALE), persistent=False)
-        rows, columns = (torch.linspace(-1, 1, size // 2) for size in config.frame_size)
-        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).view(-1, 2)
-        self.register_buffer("grid", grid, persistent=False)
+        self.register_buffer("palette", _chroma(torch.tensor(config.palette)[:, :, None, None]), persistent=False)
+        self.register_buffer("grid", _grid(config.frame_size, 4), persistent=False)
+        self.register_buffer("fine_grid", _grid(config.frame_size, 1), persistent=False)
 
     def look(self, frames: Tensor, task: Tensor, colour: Tensor, which: int) -> Tensor:
         """Keypoints of frames.
@@ -190,10 +197,15 @@ class PixelNetwork(nn.Module):
             which: 0 for the first frame of an episode, 1 for the present one.
 
         Returns:
-            float32 [B, 4 * keypoints]: (row, column) of each in -1..1, their spread, and how strongly it is there.
+            float32 [B, 4 * keypoints + 3]: (row, column) of each in -1..1, their spread, how strongly it is there; then
+            (row, column) of the pixels of the target's colour, and their number.
         """
+        # A pixel counts as far as its chromaticity, which light changes little, is the target's.
+        like = torch.exp(-(_chroma((frames + 1) / 2) - self.palette[colour]).square().sum(1, keepdim=True) / SAME**2)
+        number = like.sum((2, 3))
+        middle = (like.flatten(1) ** 2) @ self.fine_grid / (like.square().sum((2, 3)) + 1.0)
         condition = F.silu(self.task(task) + self.colour(colour) + self.which.weight[which])
-        x = frames
+        x = torch.cat([frames, 2 * like - 1], dim=1)
         for conv, film in ((self.conv1, self.film1), (self.conv2, self.film2), (self.conv3, self.film3)):
             scale, shift = film(condition)[:, :, None, None].chunk(2, dim=1)
             x = F.silu(conv(x) * (1 + scale) + shift)
@@ -202,7 +214,7 @@ class PixelNetwork(nn.Module):
         place = weights @ self.grid
         spread = (weights @ (self.grid**2).sum(1) - (place**2).sum(2)).clamp_min(0.0)
         strength = torch.logsumexp(maps, dim=2) / 10
-        return torch.cat([place.flatten(1), spread, strength], dim=1)
+        return torch.cat([place.flatten(1), spread, strength, middle, number / 50], dim=1)
 
     def forward(
         self, first: Tensor, now: Tensor, start: Tensor, pose: Tensor, task: Tensor
@@ -217,6 +229,17 @@ class PixelNetwork(nn.Module):
         h = F.silu(self.see1(torch.cat([first, now, poses, chosen], dim=1)))
         layout = self.layout_middle + self.layout_scale * self.see2(h)
         return self.head(torch.cat([geometry(pose, layout), chosen, now], dim=1)), layout
+
+
+def _chroma(rgb: Tensor) -> Tensor:
+    """[B, 3, H, W] in 0..1 -> the same, each channel as a share of their sum."""
+    return rgb / (rgb.sum(1, keepdim=True) + 0.1)
+
+
+def _grid(frame_size: tuple[int, int], stride: int) -> Tensor:
+    """[H / stride * W / stride, 2], (row, column) of each cell in -1..1."""
+    rows, columns = (torch.linspace(-1, 1, size // stride) for size in frame_size)
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).view(-1, 2)
 
 
 def to_network(frames: Tensor) -> Tensor:

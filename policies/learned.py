@@ -245,10 +245,7 @@ def _load(path: Path, changed: int, size: int) -> tuple[StateNetwork | PixelNetw
             weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
         if metadata.get("format") != FORMAT:
             raise UserError(f"{path} is not a policy: its metadata says {metadata.get('format')!r}, not {FORMAT!r}")
-        raw: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(metadata["config"]).items()
-        }
-        network = make_network(CloningConfig(**raw))
+        network = make_network(CloningConfig(**_tuples(json.loads(metadata["config"]))))
         network.load_state_dict(weights)
         about = json.loads(metadata.get("about", "{}"))
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
@@ -256,6 +253,13 @@ def _load(path: Path, changed: int, size: int) -> tuple[StateNetwork | PixelNetw
             raise
         raise UserError(f"{path} is not a policy that can be read: {str(error).splitlines()[0]}") from None
     return network.eval().requires_grad_(False), about
+
+
+def _tuples(value: Any) -> Any:
+    """What json read, its lists made tuples again."""
+    if isinstance(value, dict):
+        return {key: _tuples(entry) for key, entry in value.items()}
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
 
 
 def parse_policy(name: str, prefix: str = "bc:") -> ClonedPolicy:

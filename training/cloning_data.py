@@ -19,7 +19,7 @@ from wfm_sim.data.files import atomic_path, read_json
 from wfm_sim.errors import UserError
 
 _EXPERT = re.compile(r"expert(?:-noise([\d.]+))?")
-NEEDED = ("policy", "success", "task", "target_colour", "layout", "agent_pos", "commanded_action")
+NEEDED = ("policy", "success", "task", "target_colour", "layout", "agent_pos", "commanded_action", "object_rgb")
 # In collected episodes play may take over after a success, but never sooner than so many steps after it.
 AFTER_SUCCESS = 2
 
@@ -34,6 +34,7 @@ class Teachers:
         offsets: int64 [N + 1].
         layouts: float32 [N, 7], target's x, y, z, yaw and goal's x, y, z.
         tasks, colours: N names.
+        palette: Colour's name -> its mean red, green, blue in 0..1.
         task_index: int64 [N], the layout's.
         frames: uint8 [S, H, W, 3], what was seen before each step; None where not wanted.
     """
@@ -44,6 +45,7 @@ class Teachers:
     layouts: NDArray[np.float32]
     tasks: tuple[str, ...]
     colours: tuple[str, ...]
+    palette: dict[str, tuple[float, float, float]]
     task_index: NDArray[np.int64]
     frames: NDArray[np.uint8] | None = None
 
@@ -115,9 +117,19 @@ def load_teachers(
         np.array(layouts, dtype=np.float32),
         tuple(str(content["task"]) for _, content in kept),
         tuple(str(content["target_colour"]) for _, content in kept),
+        _palette([content for _, content in kept]),
         np.array([content["layout"]["task"] for _, content in kept]),
         _frames(dataset, [name for name, _ in kept], lengths, cache, progress) if frames else None,
     )
+
+
+def _palette(contents: list[dict[str, Any]]) -> dict[str, tuple[float, float, float]]:
+    """Each target colour's mean RGB; the target is the first object."""
+    seen: dict[str, list[list[float]]] = {}
+    for content in contents:
+        seen.setdefault(str(content["target_colour"]), []).append(content["object_rgb"][0])
+    means = {name: np.round(np.mean(values, axis=0), 3).tolist() for name, values in sorted(seen.items())}
+    return {name: (rgb[0], rgb[1], rgb[2]) for name, rgb in means.items()}
 
 
 def _frames(

@@ -27,7 +27,9 @@ SMALL: dict[str, Any] = {"width": 24, "channels": (4, 4, 6), "keypoints": 4, "em
 
 def network(form: str, **changes: Any) -> Any:
     torch.manual_seed(0)
-    config = CloningConfig(form, TASKS, COLOURS if form == "pixels" else (), **{**SMALL, **changes})
+    colours = COLOURS if form == "pixels" else ()
+    palette = tuple((0.9, 0.1 * i, 0.5 - 0.1 * i) for i in range(len(colours)))
+    config = CloningConfig(form, TASKS, colours, palette, **{**SMALL, **changes})
     return make_network(config).requires_grad_(False).eval()
 
 
@@ -212,6 +214,8 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 def test_bad_input() -> None:
     with pytest.raises(UserError, match="did you mean 'pixels'"):
         CloningConfig("pixel", TASKS)
+    with pytest.raises(UserError, match="6 colours, but a palette of 0"):
+        CloningConfig("pixels", TASKS, COLOURS)
     with pytest.raises(UserError, match="execute must be 1 to 6"):
         policy("state", execute=0)
     with pytest.raises(UserError, match="no 'layout'"):
@@ -239,7 +243,7 @@ def test_shipped_policies_are_small() -> None:
     assert all(load_policy(name).about["success"]["episodes"] >= 60 for name in SHIPPED)
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name.endswith(("state-5000", "pixels-3000"))])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.endswith(("state-5000", "pixels-2400"))])
 @pytest.mark.parametrize("world", ["wfm_sim/Tabletop-v0", "wfm_sim/TabletopMuJoCo-v0"])
 def test_shipped_policies_act_in_both_worlds(name: str, world: str) -> None:
     """The very same policy and call, whether frames come from physics or from the model."""

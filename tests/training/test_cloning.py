@@ -42,6 +42,7 @@ def episode(i: int, policy: str = "expert", length: int = 8, success: int | None
         "success": np.array([success is not None and t >= success for t in range(length + 1)]),
         "task": TASKS[i % 3],
         "target_colour": ("red", "blue")[i % 2],
+        "object_rgb": np.array([[0.8, 0.1 + 0.01 * i, 0.1], [0.1, 0.2, 0.8]]),
         "agent_pos": np.array(poses),
         "layout": {"task": i % 3, "target": target.tolist(), "goal": [0.3, 0.05, 0.0]},
     }
@@ -69,6 +70,7 @@ def test_teachers_are_experts_that_succeeded_cut_after_the_success(data: Path) -
     np.testing.assert_allclose(teachers.actions[teachers.offsets[43]], last.actions[0], atol=1e-5)
     np.testing.assert_allclose(teachers.poses[-1], last.extras["agent_pos"][4 + AFTER_SUCCESS], atol=1e-5)
     np.testing.assert_allclose(teachers.layouts[43][:4], last.extras["layout"]["target"], atol=1e-5)
+    assert teachers.palette["red"] == pytest.approx((0.8, 0.31, 0.1), abs=1e-3)
     assert len(load_teachers(data, noise=0.1)) == 22 and len(load_teachers(data, noise=0.3, limit=5)) == 5
 
 
