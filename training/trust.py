@@ -29,7 +29,7 @@ from wfm_sim.tolerance import TOLERANCE, Tolerance
 from wfm_sim.training.loop import LoopConfig, launch
 from wfm_sim.training.trust_exploits import ExploitPlan, exploits
 from wfm_sim.training.trust_rollouts import RolloutPlan, Rollouts, record
-from wfm_sim.trust import Calibration, Trust, TrustConfig, TrustNetwork, motion, save_trust, to_network
+from wfm_sim.trust import Calibration, Trust, TrustConfig, TrustNetwork, hues, motion, save_trust, to_network
 from wfm_sim.weights import weights_hash
 from wfm_sim.world_model import WorldModel
 
@@ -53,7 +53,7 @@ class TrustRecipe:
     calibration: float = 0.15
     validation: int = 320
     scenes: int = 16
-    steps: int = 1200
+    steps: int = 1000
     batch: int = 16
     lr: float = 1.5e-3
     seed: int = 0
@@ -78,6 +78,7 @@ class TrustTask:
         self.config = config or TrustConfig(frame_size=(int(train.frames.shape[2]), int(train.frames.shape[3])))
         self.model: nn.Module = TrustNetwork(self.config)
         self.train, self.exploited, self.held, self.recipe = train, exploited, held, recipe
+        self.hues = {id(r): _hues(r, self.config.hues) for r in (train, exploited, held) if r is not None}
         self.world_model, self.tolerance = world_model, tolerance
         self.quality: dict[str, Any] = {}
         self.calibration = Calibration()
@@ -87,15 +88,20 @@ class TrustTask:
         assert isinstance(self.model, TrustNetwork)
         rng = np.random.default_rng([self.recipe.seed, step, rank])
         exploit = 0 if self.exploited is None else round(self.recipe.batch * self.recipe.exploit_share)
-        batch = self.train.where(rng.integers(len(self.train), size=self.recipe.batch - exploit))
-        if self.exploited is not None and exploit:
-            batch = Rollouts.cat([batch, self.exploited.where(rng.integers(len(self.exploited), size=exploit))])
+        parts, colours = [], []
+        for source, count in ((self.train, self.recipe.batch - exploit), (self.exploited, exploit)):
+            if source is not None and count:
+                rows = rng.integers(len(source), size=count)
+                parts.append(source.where(rows))
+                colours.append(self.hues[id(source)][rows])
+        batch = Rollouts.cat(parts)
+        counted = np.concatenate([_longer(c, batch.frames.shape[1]) for c in colours])
         frames = _shifted(batch.frames, self.recipe.shift, rng)
         pixels = _inputs(frames)
         tint = torch.rand((len(batch), 1, 3, 1, 1), generator=generator) * 2 - 1
         pixels = pixels + (self.recipe.tint / 127.5) * tint.repeat(1, 1, 3, 1, 1)
-        memory = torch.zeros(len(batch), self.config.hidden)
-        logits, _ = self.model(pixels, _motion(batch), memory)
+        memory = torch.zeros(len(batch), self.config.memory)
+        logits, _ = self.model(pixels, _thrice(counted), _motion(batch), memory)
         levels = [targets(batch, self.config.horizon, level * self.tolerance.distance) for level in self.config.levels]
         truth, known = np.stack([t for t, _ in levels], axis=-1), levels[0][1]
         weight = torch.from_numpy(known).float()[..., None].expand(logits.shape)
@@ -109,7 +115,7 @@ class TrustTask:
     def sample(self, step: int, out: Path) -> dict[str, float]:
         """Calibrate on the held rollouts, and measure there; the whole of it goes to <out>/quality.json."""
         assert isinstance(self.model, TrustNetwork)
-        logits = predict(self.model, self.held)
+        logits = predict(self.model, self.held, self.hues[id(self.held)])
         truth, known = targets(self.held, self.config.horizon, self.tolerance.distance)
         now, stays = (platt(logits[known[..., i], i], truth[known[..., i], i]) for i in range(2))
         self.calibration = Calibration(now, stays)
@@ -148,13 +154,18 @@ def targets(rollouts: Rollouts, horizon: int, distance: float) -> tuple[NDArray[
 
 
 @torch.inference_mode()
-def predict(network: TrustNetwork, rollouts: Rollouts, batch: int = 16) -> NDArray[np.float64]:
-    """Logits of whole rollouts, float64 [N, T + 1, 2]."""
-    out = []
+def predict(
+    network: TrustNetwork, rollouts: Rollouts, colours: NDArray[np.float32] | None = None, batch: int = 16
+) -> NDArray[np.float64]:
+    """Logits of whole rollouts, float64 [N, T + 1, 2]; `colours` are their hues, where these are known already."""
+    out, colours = [], _hues(rollouts, network.config.hues) if colours is None else colours
     for i in range(0, len(rollouts), batch):
         part = rollouts.where(slice(i, i + batch))
-        memory = torch.zeros(len(part), network.config.hidden)
-        out.append(network(_inputs(part.frames), _motion(part), memory)[0][..., network.level].double().numpy())
+        memory = torch.zeros(len(part), network.config.memory)
+        counted = _thrice(colours[i : i + batch])
+        out.append(
+            network(_inputs(part.frames), counted, _motion(part), memory)[0][..., network.level].double().numpy()
+        )
     return np.concatenate(out)
 
 
@@ -179,6 +190,23 @@ def _inputs(frames: NDArray[np.uint8]) -> Tensor:
     now = torch.from_numpy(np.ascontiguousarray(frames))
     previous = torch.cat([now[:, :1], now[:, :-1]], dim=1)
     return to_network(now, previous, now[:, :1].expand_as(now))
+
+
+def _hues(rollouts: Rollouts, parts: int) -> NDArray[np.float32]:
+    """float32 [N, T + 1, parts, 3], of every frame."""
+    return np.stack([hues(clip, parts) for clip in rollouts.frames])
+
+
+def _thrice(colours: NDArray[np.float32]) -> Tensor:
+    """[N, T + 1, K, 3] -> float32 [N, T + 1, 3, K, 3]: each frame's, the one's before, the first's."""
+    now = torch.from_numpy(np.ascontiguousarray(colours))
+    previous = torch.cat([now[:, :1], now[:, :-1]], dim=1)
+    return torch.stack([now, previous, now[:, :1].expand_as(now)], dim=2)
+
+
+def _longer(values: NDArray[Any], length: int) -> NDArray[Any]:
+    """Along axis 1, the last entry repeated."""
+    return values[:, np.minimum(np.arange(length), values.shape[1] - 1)]
 
 
 def _motion(rollouts: Rollouts) -> Tensor:

@@ -112,19 +112,19 @@ def record(
     groups = [chosen[i : i + plan.batch] for i in range(0, len(chosen), plan.batch)]
     for done, group in enumerate(groups):
         progress(done, len(groups))
-        named = [[str(dataset.root), dataset.ids[index]] for dataset, index in group]
+        named = [[str(root), dataset.ids[index]] for root, dataset, index in group]
         path = folder / f"{_key(model, tolerance, plan.steps, plan.split, named)}.npz"
         if not path.is_file():
-            save(imagined([dataset[index] for dataset, index in group], model, plan.steps, tolerance), path)
+            save(imagined([dataset[index] for _, dataset, index in group], model, plan.steps, tolerance), path)
         paths.append(path)
     progress(len(groups), len(groups))
     return Rollouts.cat([load(path) for path in paths])
 
 
-def choose(data: Sequence[Path], plan: RolloutPlan) -> list[tuple[EpisodeDataset, int]]:
-    """(data set, index) of the episodes of `plan`, in an order that depends on the seed alone."""
-    sets = [open_dataset(path, plan.split) for path in data]
-    everything = [(dataset, i) for dataset in sets for i in range(len(dataset))]
+def choose(data: Sequence[Path], plan: RolloutPlan) -> list[tuple[Path, EpisodeDataset, int]]:
+    """(folder, data set, index) of the episodes of `plan`, in an order that depends on the seed alone."""
+    sets = [(path, open_dataset(path, plan.split)) for path in data]
+    everything = [(path, dataset, i) for path, dataset in sets for i in range(len(dataset))]
     if not everything:
         raise UserError(f"no {plan.split} episode in {', '.join(str(path) for path in data)}")
     order = np.random.default_rng([plan.seed, 17]).permutation(len(everything))

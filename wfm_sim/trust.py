@@ -6,8 +6,10 @@
     state.trust, state.horizon, state.lowest               # float64 [B]: now, for the next steps, least so far
 
 Which tolerance is in `trust.tolerance` (wfm_sim/tolerance.py). A small recurrent network looks at every imagined frame
-beside the one before and the episode's first, and at the executed action and the dead-reckoned pose: a ghost is seen in
-the pixels, and a block that was hit askew stays doubtful through the GRU's memory. Its two logits are calibrated
+beside the one before and the episode's first, and at the executed action and the dead-reckoned pose. It has two eyes:
+convolutions, and how much there is of each hue and where, each hue with a memory of its own (all hues share weights, so
+that what is learnt of a red block holds for a green one). A ghost is seen at once, and a block that was hit askew stays
+doubtful through the memory. Its two logits are calibrated
 (Platt 1999) on episodes that it was not trained on. It is trained by training/trust.py, for one world model.
 """
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ FORMAT = "wfm-sim trust 1"
 # About what makes an action (m, rad, 1 = open) and a pose numbers of size one.
 ACTION_SCALE = (20.0, 20.0, 20.0, 4.0, 4.0, 4.0, 1.0)
 POSE_SCALE = (5.0, 5.0, 10.0, 1.0, 1.0, 1.0, 1.0)
+MUTED = 0.12  # of a chroma of 0..1
+HUE_FEATURES = 10
 
 
 @dataclass(frozen=True)
@@ -45,31 +49,42 @@ class TrustConfig:
 
     Attributes:
         frame_size: Height and width of the frames that it looks at.
-        widths: Of the maps at 1/4, 1/8 and 1/16 of the frame.
+        widths: Of the maps at 1/4, 1/8 and 1/16 of the frame; none: no convolutions, the hues alone.
         depths: Residual blocks at each.
         embedding: Of action and pose, which modulate the blocks.
         read: Numbers that a frame is summed up in.
         hidden: Of the GRU.
+        hues: Parts of the colour circle that are counted.
+        hue_hidden: Of the GRU that each of them has.
+        dropout: In training, of what the outputs are read from.
         horizon: How many steps ahead the second output speaks of.
         levels: Multiples of the tolerance's distance that training asks about: how far off a block is says more than
             whether it is too far. One of them is 1, and only that is put out in use.
     """
 
     frame_size: tuple[int, int] = (64, 64)
-    widths: tuple[int, ...] = (32, 48, 48)
+    widths: tuple[int, ...] = (32, 48, 40)
     depths: tuple[int, ...] = (1, 1, 0)
     embedding: int = 32
     read: int = 64
     hidden: int = 64
+    hues: int = 18
+    hue_hidden: int = 32
+    dropout: float = 0.2
     horizon: int = 5
     levels: tuple[float, ...] = (0.4, 0.6, 1.0, 1.6, 4.0)
+
+    @property
+    def memory(self) -> int:
+        """Numbers that are remembered per episode."""
+        return self.hidden + self.hues * self.hue_hidden
 
 
 class TrustNetwork(nn.Module):
     """Logits [B, T, 2, levels] (within so many tolerances now; at each of the next steps), and the memory [B, hidden].
 
-    Of frames, float32 [B, T, 9, H, W] in -1..1 (each, the one before, the first), motion, float32 [B, T, 14] (action
-    and pose, scaled), and the memory so far, [B, hidden].
+    Of frames, float32 [B, T, 9, H, W] in -1..1 (each, the one before, the first), their hues, float32 [B, T, 3, K, 3]
+    (see `hues`), motion, float32 [B, T, 14] (action and pose, scaled), and the memory so far, [B, config.memory].
     """
 
     def __init__(self, config: TrustConfig) -> None:
@@ -86,26 +101,48 @@ class TrustNetwork(nn.Module):
             for width, depth in zip(config.widths, config.depths, strict=True)
         )
         # Where things are is what matters: the last map is flattened, not averaged.
-        cells = math.prod(size // 2 ** (len(config.widths) + 1) for size in config.frame_size)
-        self.read = nn.Linear(config.widths[-1] * cells, config.read)
-        self.memory = nn.GRU(config.read + config.embedding, config.hidden, batch_first=True)
-        self.out = nn.Linear(config.hidden + config.read, 2 * len(config.levels))
+        if config.widths:
+            cells = math.prod(size // 2 ** (len(config.widths) + 1) for size in config.frame_size)
+            self.read = nn.Linear(config.widths[-1] * cells, config.read)
+        self.hue = nn.Linear(HUE_FEATURES + 14, config.hue_hidden)
+        self.hue_memory = nn.GRU(config.hue_hidden, config.hue_hidden, batch_first=True)
+        told = 2 * config.hue_hidden + (config.read if config.widths else 0)
+        self.memory = nn.GRU(told + config.embedding, config.hidden, batch_first=True)
+        self.out = nn.Linear(config.hidden + told, 2 * len(config.levels))
+        self.drop = nn.Dropout(config.dropout)
         self.level = config.levels.index(1.0)
 
-    def forward(self, frames: Tensor, motion: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, frames: Tensor, colours: Tensor, motion: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         rows, steps = frames.shape[:2]
-        condition = F.silu(self.motion(motion)).flatten(0, 1)
-        x = frames.flatten(0, 1)
+        condition = F.silu(self.motion(motion))
+        own, shared = memory[:, : self.config.hidden], memory[:, self.config.hidden :]
+        counted, hue_last = self._count(colours, motion, shared)
+        read = counted
+        if self.config.widths:
+            seen = self._look(frames.flatten(0, 1), condition.flatten(0, 1)).unflatten(0, (rows, steps))
+            read = torch.cat([seen, counted], dim=2)
+        read = self.drop(read)
+        told = torch.cat([read, condition], dim=2)
+        remembered, last = self.memory(told, own[None].contiguous())
+        out = self.out(torch.cat([self.drop(remembered), read], dim=2)).unflatten(2, (2, -1))
+        return out, torch.cat([last[0], hue_last], dim=1)
+
+    def _look(self, x: Tensor, condition: Tensor) -> Tensor:
+        """What the convolutions read from frames [N, 9, H, W], [N, read]."""
         for i, (down, stage) in enumerate(zip(self.downs, self.stages, strict=True)):
             x = down(F.silu(x) if i else x)
             for block in stage.children():
                 x = block(x, condition)
-        seen = F.silu(self.read(F.silu(x).flatten(1)))
-        told = torch.cat([seen, condition], dim=1).unflatten(0, (rows, steps))
-        with torch.autocast(x.device.type, enabled=False):  # the memory is float32 wherever it is kept
-            remembered, last = self.memory(told.float(), memory[None].contiguous())
-            read = torch.cat([remembered, seen.float().unflatten(0, (rows, steps))], dim=2)
-            return self.out(read).unflatten(2, (2, -1)), last[0]
+        return F.silu(self.read(F.silu(x).flatten(1)))
+
+    def _count(self, colours: Tensor, motion: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """What the hues' memories say, [B, T, 2 hue_hidden]: the most and the mean; and these memories, flat."""
+        rows, _, _, parts, _ = colours.shape
+        told = torch.cat([_hue_features(colours), motion[:, :, None].expand(-1, -1, parts, -1)], dim=3)
+        told = F.silu(self.hue(told)).transpose(1, 2).flatten(0, 1)  # [B K, T, hue_hidden]
+        remembered, last = self.hue_memory(told, memory.reshape(1, rows * parts, -1).contiguous())
+        remembered = remembered.unflatten(0, (rows, parts))
+        return torch.cat([remembered.amax(1), remembered.mean(1)], dim=2), last[0].reshape(rows, -1)
 
 
 @dataclass(frozen=True)
@@ -114,7 +151,9 @@ class TrustState:
 
     first: NDArray[np.uint8]  # [B, H, W, 3], the given frames
     previous: NDArray[np.uint8]  # [B, H, W, 3], the latest frames
-    memory: NDArray[np.float32]  # [B, hidden]
+    first_hues: NDArray[np.float32]  # [B, K, 3], theirs
+    previous_hues: NDArray[np.float32]  # [B, K, 3]
+    memory: NDArray[np.float32]  # [B, config.memory]
     trust: NDArray[np.float64]  # [B], probability of being within tolerance now
     horizon: NDArray[np.float64]  # [B], of being within tolerance at each of the next steps
     lowest: NDArray[np.float64]  # [B], the least trust since the start
@@ -187,9 +226,11 @@ class Trust:
         actions = np.zeros((rows, 7))
         actions[:, 6] = np.asarray(poses)[:, 6]
         sure = np.ones(rows)
-        memory = np.zeros((rows, self.config.hidden), np.float32)
-        state = self.step(TrustState(frames, frames, memory, sure, sure, sure), frames, actions, poses)
-        return TrustState(state.first, state.previous, state.memory, sure, state.horizon, sure)
+        memory = np.zeros((rows, self.config.memory), np.float32)
+        _check_frames(frames)
+        seen = hues(frames, self.config.hues)
+        state = self.step(TrustState(frames, frames, seen, seen, memory, sure, sure, sure), frames, actions, poses)
+        return replace(state, trust=sure, lowest=sure)
 
     def step(
         self,
@@ -209,17 +250,68 @@ class Trust:
         Raises:
             UserError: frames of another dtype or rank.
         """
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
-            raise UserError(f"frames must be uint8 [B, H, W, 3], not {frames.dtype} {list(frames.shape)}")
+        _check_frames(frames)
+        seen = hues(frames, self.config.hues)
+        colours = torch.from_numpy(np.stack([seen, state.previous_hues, state.first_hues], axis=1))
         pixels = to_network(*(torch.from_numpy(np.ascontiguousarray(f)) for f in (frames, state.previous, state.first)))
         if pixels.shape[-2:] != self.config.frame_size:
             pixels = F.interpolate(pixels, self.config.frame_size, mode="bilinear", antialias=True)
         with torch.inference_mode():
             logits, memory = self.network(
-                pixels[:, None], motion(actions, poses)[:, None], torch.from_numpy(np.ascontiguousarray(state.memory))
+                pixels[:, None],
+                colours[:, None],
+                motion(actions, poses)[:, None],
+                torch.from_numpy(np.ascontiguousarray(state.memory)),
             )
         now, stays = self.calibration(logits[:, 0, :, self.network.level].double().numpy()).T
-        return TrustState(state.first, frames, memory.numpy().copy(), now, stays, np.minimum(state.lowest, now))
+        return TrustState(
+            state.first,
+            frames,
+            state.first_hues,
+            seen,
+            memory.numpy().copy(),
+            now,
+            stays,
+            np.minimum(state.lowest, now),
+        )
+
+
+def _check_frames(frames: NDArray[Any]) -> None:
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        raise UserError(f"frames must be uint8 [B, H, W, 3], not {frames.dtype} {list(frames.shape)}")
+
+
+def hues(frames: NDArray[np.uint8], parts: int) -> NDArray[np.float32]:
+    """How much there is of each part of the colour circle, and where: uint8 [B, H, W, 3] -> float32 [B, parts, 3].
+
+    Each pixel counts as far as it is colourful, shared by the two parts nearest to its hue. Amounts are in pixels of a
+    64 px frame; places, x and y of the centroid, in -1/2..1/2 (drawn to 0 where there is next to nothing).
+    """
+    red, green, blue = torch.from_numpy(np.ascontiguousarray(frames)).float().div(255).flatten(1, 2).unbind(-1)
+    across, along = red - green, 1.1547 * ((red + green) / 2 - blue)
+    # Below a chroma of MUTED everything is table, arm and shade.
+    weight = (torch.hypot(across, along) - MUTED).clamp(min=0)
+    place = torch.atan2(along, across) / (2 * torch.pi) % 1 * parts
+    low = place.floor()
+    which = torch.cat([low.long() % parts, (low.long() + 1) % parts], dim=1)
+    share = torch.cat([(1 - place + low) * weight, (place - low) * weight], dim=1)
+    height, width = frames.shape[1:3]
+    y = (torch.arange(height) / height - 0.5).repeat_interleave(width).repeat(2)
+    x = (torch.arange(width) / width - 0.5).repeat(2 * height)
+    none = torch.zeros(len(frames), parts)
+    sums = torch.stack([none.scatter_add(1, which, share * by) for by in (torch.ones_like(x), x, y)], dim=-1)
+    sums *= 64 * 64 / (height * width)
+    sums[..., 1:] /= sums[..., :1] + 0.5
+    return sums.numpy()
+
+
+def _hue_features(colours: Tensor) -> Tensor:
+    """[B, T, 3, K, 3] (now, before, first; amount and place) -> [B, T, K, HUE_FEATURES] of about size one."""
+    now, before, first = colours.unbind(2)
+    amount, earlier, given = (torch.log(c[..., :1] + 0.5) for c in (now, before, first))
+    here, there, begin = now[..., 1:], before[..., 1:], first[..., 1:]
+    changes = [2 * (amount - given), 4 * (amount - earlier), 6 * (here - begin), 15 * (here - there)]
+    return torch.cat([amount / 2, given / 2, *changes, 3 * here], dim=3)
 
 
 def to_network(frames: Tensor, previous: Tensor, first: Tensor) -> Tensor:

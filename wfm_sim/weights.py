@@ -30,7 +30,8 @@ def weights_hash(model: Any) -> str | None:
 
     if not isinstance(model, torch.nn.Module):
         return None
-    config = model.cfg.to_dict() if hasattr(model, "cfg") else {}
+    config: Any = getattr(model, "cfg", None)
+    config = {} if config is None else config.to_dict()
     digest = hashlib.sha256(json.dumps({**config, "name": ""}, sort_keys=True).encode())
     for name, value in sorted(model.state_dict().items()):
         plain = value.detach().cpu().to(torch.bfloat16) if value.is_floating_point() else value.detach().cpu()

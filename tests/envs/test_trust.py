@@ -27,13 +27,15 @@ class StandInTrust:
 
     def start(self, frames, poses):
         one = np.ones(len(frames))
-        return TrustState(frames, frames, np.zeros((len(frames), 1), np.float32), one, one, one)
+        none = np.zeros((len(frames), 1), np.float32)
+        return TrustState(frames, frames, none, none, none, one, one, one)
 
     def step(self, state, frames, actions, poses):
         memory = state.memory + 1
         clock = memory[:, 0].astype(float)
         now = np.where(clock == 2, 0.3, 1 - 0.01 * clock - np.abs(actions[:, 0]))
-        return TrustState(state.first, frames, memory, now, now / 2, np.minimum(state.lowest, now))
+        none = state.first_hues
+        return TrustState(state.first, frames, none, none, memory, now, now / 2, np.minimum(state.lowest, now))
 
 
 def kwargs(**more):

@@ -112,8 +112,8 @@ class FrozenModel:
 
     def start(self, frames: Any, *, seeds: Any = None) -> Any:
         rows = len(frames)
-        none = np.zeros(rows)
-        return TrustState(frames[:, -1], frames[:, -1], np.zeros((rows, 1), np.float32), none, none, none)
+        none = np.zeros((rows, 1))
+        return TrustState(frames[:, -1], frames[:, -1], none, none, none, none, none, none)
 
     def step(self, state: Any, condition: Any) -> Any:
         self.steps += 1
