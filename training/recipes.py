@@ -49,6 +49,9 @@ def action_nano_forcing(data: Path, out: Path) -> ActionRecipe:
         one_step=1.0,
         replay=0.5,
         prev_noise=0.0,
+        presence=0.3,
+        place=0.3,
+        contact=6.0,
         loop=replace(base.loop, steps=4000, lr=1.5e-3, decay=0.8, sample_every=500),
     )
 
