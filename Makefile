@@ -1,5 +1,6 @@
 # One command on a fresh machine does all set-up: a virtual environment in .venv, the pinned dependencies, the package.
 #   make demo    a learned simulator, five policies, one report (runs/demo/report.html)
+#   make reproduce   the numbers of docs/results.md on trust, policies and statistics
 #   make test    the whole test suite            make test PYTEST_ARGS="tests/data -x"
 #   make lint    ruff and mypy                   make clean    remove .venv and caches
 # Choose another interpreter with `make test PYTHON=python3.12`.
@@ -14,7 +15,7 @@ ROOMS := envs evals policies training assets
 export MUJOCO_GL ?= egl
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test lint format typings clean
+.PHONY: setup demo test reproduce lint format typings clean
 
 setup: $(INSTALLED)
 
@@ -35,6 +36,16 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	@$(PY) -m pytest $(PYTEST_ARGS)
+
+# The numbers of docs/results.md on policies: about an hour on two cores; run again after a stop, it resumes.
+STANDARD := zero,random,expert,expert-noise0.1,expert-noise0.2,expert-noise0.4,expert-noise0.6,expert-noise0.8,expert-flawed,expert-offset0.02,expert-late3,expert-slow0.5
+reproduce: $(INSTALLED)
+	@$(VENV)/bin/wfm-sim eval nano --episodes 200 --out runs/eval/nano
+	@$(VENV)/bin/wfm-sim eval trust --episodes 200 --out runs/eval/trust
+	@$(VENV)/bin/wfm-sim eval policy --policies $(STANDARD) --episodes 100 --seed 1 --out runs/eval/policy
+	@$(VENV)/bin/wfm-sim leaderboard runs/eval/nano runs/eval/policy -o runs/site
+	@$(PY) benchmarks/statistics_coverage.py
+	@$(PY) benchmarks/action_mismatches.py
 
 lint: $(INSTALLED) typings
 	@$(PY) -m ruff check .
