@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,8 +24,8 @@ from wfm_sim.evals.check_actions_policy import check_policy
 from wfm_sim.evals.check_actions_report import Report, fix_code
 from wfm_sim.evals.check_actions_scale import ROBOT_ARMS
 from wfm_sim.evals.check_actions_view import Recording
-from wfm_sim.evals.contestants import make_policy
 from wfm_sim.evals.loading import load_model
+from wfm_sim.evals.policy_loading import make_policy
 from wfm_sim.policies.base import Policy
 
 __all__ = ["check_actions", "check_data", "check_policy", "fix_code"]
@@ -46,7 +44,7 @@ def check_actions(
     """Check a policy or a data set against a world model's contract.
 
     Args:
-        subject: A data set's folder; an .npz file (see `read_arrays`); a policy's name (wfm_sim/evals/contestants.py);
+        subject: A data set's folder; an .npz file (see `read_arrays`); a policy's name (evals/policy_loading.py);
             or 'module:name' or 'file.py:name' of something that returns a Policy when called.
         world_model: A shipped model's name, a path, or a model.
         contract: What the actions are said to be written in: a name, a JSON file, or a contract. None: what the policy
@@ -87,37 +85,17 @@ def check_actions(
 
 def load_policy(name: str) -> Policy:
     """A policy by name, or what 'module:name' or 'file.py:name' returns when called. UserError when there is none."""
-    module_name, colon, attribute = name.rpartition(":")
-    if not colon or not (module_name.endswith(".py") or (_is_module_name(module_name) and "." in module_name + ".")):
+    file, _, function = name.rpartition(":")
+    if not file.endswith(".py"):
         return make_policy(name)
-    if name.startswith(("replay:", "bc:")):
-        return make_policy(name)
-    if module_name.endswith(".py"):
-        if not Path(module_name).is_file():
-            raise UserError(f"{module_name}: no such file")
-        spec = importlib.util.spec_from_file_location("checked_policy", module_name)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    else:
-        sys.path.insert(0, str(Path.cwd()))
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            raise UserError(f"no module {error.name!r} to take a policy from; 'file.py:name' works too") from None
-        finally:
-            sys.path.pop(0)
-    if not hasattr(module, attribute):
-        raise UserError(f"{module_name} has no {attribute!r}")
-    made = getattr(module, attribute)
-    policy = made() if callable(made) else made
-    if not isinstance(policy, Policy):
-        raise UserError(f"{name} gave a {type(policy).__name__}; a policy has name, reset and act (policies/base.py)")
-    return policy
-
-
-def _is_module_name(text: str) -> bool:
-    return all(part.isidentifier() for part in text.split("."))
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UserError(f"{file}: no such file")
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        return make_policy(f"{path.stem}:{function}")
+    finally:
+        sys.path.pop(0)
 
 
 def _check_folder_or_file(

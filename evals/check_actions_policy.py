@@ -16,7 +16,7 @@ from wfm_sim.action_contract import CANONICAL, ActionContract
 from wfm_sim.envs.twin import TabletopMuJoCoEnv
 from wfm_sim.errors import UserError
 from wfm_sim.evals.check_actions_poses import ROTATION_WORDS, first_events, inverted_gripper, rotation_options
-from wfm_sim.evals.check_actions_probes import estimate_frame, estimate_turns, make_twin, probe
+from wfm_sim.evals.check_actions_probes import estimate_frame, estimate_turns, make_twin, probe, reaction
 from wfm_sim.evals.check_actions_report import Check, Finding, Report, Strength
 from wfm_sim.evals.check_actions_rollouts import Bench, Rollout, run
 from wfm_sim.evals.check_actions_scale import (
@@ -71,7 +71,7 @@ def check_policy(
     first = FIRST_SEED + 10_000 * seed
     env = make_twin(read) if twin is None else twin
     report = Report(policy.name, "policy", CANONICAL, declared)
-    report.examined = f"{episodes} episodes and {6 * scenes} probes in the physics twin, scenes from {first}"
+    report.examined = f"{episodes} episodes and {10 * scenes} probes in the physics twin, scenes from {first}"
     bench = Bench(
         env,
         lambda source: Converted(policy, source),
@@ -220,7 +220,10 @@ def _frame_and_rotation(bench: Bench, source: ActionContract, rollouts: list[Rol
     words += "(1: gripper frame, 0: base frame)"
     # Read in the declared contract, a policy that is as declared turns with the gripper wholly.
     other = "base" if source.frame == "gripper" else "gripper"
-    if frame.explained < 0.5 or frame.high - frame.low > 0.9:
+    if reaction(answers) < 0.1:
+        says = "the policy's displacements do not depend on where the gripper is"
+        results.append(Check("frame", "cannot tell", says))
+    elif frame.explained < 0.5 or frame.high - frame.low > 0.9:
         results.append(Check("frame", "cannot tell", f"{words}, explaining only {frame.explained:.0%}"))
     elif other == "base" and frame.high < 0.5:
         changed_frame = replace(source, name=f"{source.name}, base-frame", frame="base", rotation_rule="compose")

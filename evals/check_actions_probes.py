@@ -24,6 +24,8 @@ TASKS = ("pick", "place", "push")
 # Canonical actions that turn the gripper one way; the other way is their negative. The workspace allows 0.3 rad of
 # roll and pitch and 0.8 rad of yaw.
 TURNS = {"roll": (3, 0.24, 1), "pitch": (4, 0.24, 1), "yaw": (5, 0.24, 2)}
+# Moves forward and aside: a policy that does not answer these goes nowhere in particular, and its frame cannot be told.
+SHIFTS = {"forward": (0, 0.045, 1), "left": (1, 0.045, 1)}
 COPIES = 8  # seeds per scene that a policy's answers are averaged over
 
 
@@ -58,37 +60,48 @@ class Answers:
     Attributes:
         actions: [S, 3, 2, 7]: scene, axis (roll, pitch, yaw), turned one way and the other.
         rotations: [S, 3, 2, 3]: the gripper's rotation vectors at those moments, radians.
-        spread: [S]: standard deviation of the first action's translation over the policy's seeds, metres.
+        shifted: [S, 2, 2, 3]: translations after moves instead of turns: scene, direction, one way and the other.
     """
 
     actions: Array
     rotations: Array
-    spread: Array
+    shifted: Array
 
 
 def probe(env: TabletopMuJoCoEnv, policy: Policy, seeds: Sequence[int], copies: int = COPIES) -> Answers:
-    """Turn the gripper in every scene, each way about each axis, and ask for the first action."""
+    """Turn and move the gripper in every scene, each way along each axis, and ask for the first action."""
     actions = np.zeros((len(seeds), len(TURNS), 2, 7))
     rotations = np.zeros((len(seeds), len(TURNS), 2, 3))
-    spread = np.zeros(len(seeds))
+    shifted = np.zeros((len(seeds), len(SHIFTS), 2, 3))
     for scene, seed in enumerate(seeds):
         _, info = env.reset(seed=seed, options={"task": TASKS[scene % len(TASKS)]})
         start = env.snapshot()
         infos = repeat(batch_of_one(info), copies)
-        for axis, (index, size, times) in enumerate(TURNS.values()):
+        for axis, (index, size, times) in enumerate([*TURNS.values(), *SHIFTS.values()]):
             for way, sign in enumerate((1.0, -1.0)):
                 env.restore(start)
-                turn = np.zeros(7)
-                turn[index], turn[6] = sign * size, 1.0
+                move = np.zeros(7)
+                move[index], move[6] = sign * size, 1.0
                 for _ in range(times):
-                    observation = env.step(turn)[0]
+                    observation = env.step(move)[0]
                 policy.reset(infos, [seed + 1000 * copy for copy in range(copies)])
-                answers = np.asarray(policy.act(repeat(batch_of_one(observation), copies)), dtype=np.float64)
-                actions[scene, axis, way] = answers.mean(axis=0)
+                given = np.asarray(policy.act(repeat(batch_of_one(observation), copies)), dtype=np.float64)
+                answer = given.mean(axis=0)
+                if axis >= len(TURNS):
+                    shifted[scene, axis - len(TURNS), way] = answer[:3]
+                    continue
+                actions[scene, axis, way] = answer
                 pose = observation["agent_pos"].astype(np.float64)
                 rotations[scene, axis, way] = Rotation.from_euler("xyz", pose[3:6]).as_rotvec()
-                spread[scene] += float(answers[:, :3].std(axis=0).mean()) / (2 * len(TURNS))
-    return Answers(actions, rotations, spread)
+    return Answers(actions, rotations, shifted)
+
+
+def reaction(answers: Answers) -> float:
+    """How much a policy's displacements change when the gripper is moved first, over how large they are: 0 for one that
+    plays back a recording, about 0.5 for one that heads for something within reach."""
+    changed = np.linalg.norm(answers.shifted[:, :, 0] - answers.shifted[:, :, 1], axis=-1)
+    size = np.linalg.norm(answers.shifted, axis=-1)
+    return float(changed.mean() / max(float(size.mean()), 1e-9))
 
 
 def repeat(tree: Any, times: int) -> Any:

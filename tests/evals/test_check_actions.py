@@ -5,6 +5,7 @@ The full count, 20 seeds each, is benchmarks/action_mismatches.py, whose mismatc
 
 import importlib.util
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +34,7 @@ def load_benchmark() -> ModuleType:
     spec = importlib.util.spec_from_file_location("action_mismatches", ROOT / "benchmarks" / "action_mismatches.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
@@ -186,6 +188,32 @@ def test_bad_policies_are_no_mismatch(name: str) -> None:
     assert check_policy(make_policy(name), episodes=6, scenes=4).clean
 
 
+class _Recorded:
+    """Plays back what an expert did, whatever happens."""
+
+    name = "recorded"
+
+    def __init__(self) -> None:
+        self._expert, self._pose = ScriptedExpert(), np.zeros((1, 7))
+
+    def reset(self, info: Any, seeds: Any, mask: Any = None) -> None:
+        self._expert.reset(info, seeds)
+        self._pose = np.asarray(info["layout"]["start"], dtype=np.float64)
+
+    def act(self, observation: Any) -> np.ndarray:
+        action = self._expert.act({"agent_pos": self._pose})
+        self._pose = apply_action(self._pose, action, WORKSPACE)
+        return action
+
+
+def test_the_frame_of_a_recording_is_not_told_from_its_playback() -> None:
+    """It does not answer to turns of the gripper, which must not be taken for a base-frame policy's constancy."""
+    report = check_policy(_Recorded(), episodes=3, scenes=4)
+    assert report.clean
+    verdicts = {check.name: check.verdict for check in report.checks}
+    assert verdicts["frame"] == verdicts["rotation"] == "cannot tell"
+
+
 def test_a_policy_that_stands_still_is_told() -> None:
     assert check_policy(make_policy("zero"), episodes=3, scenes=4).codes == ["near-zero-motion"]
 
@@ -278,10 +306,15 @@ def test_bad_input(
 
 
 def test_a_policy_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text(
-        "from wfm_sim.policies.scripted import ScriptedExpert\nthree = 3\ndef make():\n    return ScriptedExpert()\n"
-    )
+    path = tmp_path / "my_checked_policy.py"
+    lines = [
+        "from wfm_sim.policies.scripted import ScriptedExpert",
+        "def make():",
+        "    return ScriptedExpert()",
+        "def three():",
+        "    return 3",
+    ]
+    path.write_text("\n".join(lines) + "\n")
     assert main(["check-actions", f"{path}:make", "--no-probe-model", "--episodes", "3"]) == 0
     assert main(["check-actions", f"{path}:three"]) == 2
-    assert "gave a int" in capsys.readouterr().err
+    assert "returned a int" in capsys.readouterr().err
