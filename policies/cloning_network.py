@@ -21,7 +21,8 @@ from wfm_sim.errors import UserError, unknown
 
 FORMS = ("state", "pixels")
 LENGTH = 0.1  # metres that count as 1 in the networks
-FEATURES = 16  # of `geometry`
+WAVES = (1.0, 2.5)  # half turns per LENGTH, so that an MLP sees millimetres (Tancik et al. 2020, arXiv:2006.10739)
+FEATURES = 18 + 12 * len(WAVES)  # of `geometry`
 SAME = 0.08  # distance in chromaticity at which a pixel is no longer of a colour
 # Middle and half width of what the pixel form's estimate of the layout is measured in: x, y, z, yaw of the target, then
 # x, y, z of the goal. Metres, radians.
@@ -105,12 +106,14 @@ def geometry(pose: Tensor, layout: Tensor) -> Tensor:
     # A cube and a closed gripper look the same after a quarter turn, so a push needs its angle modulo one alone.
     quarter = torch.pi / 2
     heading = torch.remainder(torch.atan2(way[:, 1], way[:, 0]) + quarter / 2, quarter) - quarter / 2
+    # Target and goal in the gripper's frame, and the target in the frame of the way from it to the goal.
+    seen = [*turned(target), target[:, 2], *turned(goal), goal[:, 2]]
+    ahead = (target[:, :2] * way).sum(1) / distance
+    aside = (target[:, 0] * way[:, 1] - target[:, 1] * way[:, 0]) / distance
+    waves = [wave(torch.pi * f * x) for f in WAVES for x in seen for wave in (torch.sin, torch.cos)]
     return torch.stack(
         [
-            *turned(target),
-            target[:, 2],
-            *turned(goal),
-            goal[:, 2],
+            *seen,
             *along,
             distance / LENGTH,
             2 * (layout[:, 3] - yaw),
@@ -120,6 +123,9 @@ def geometry(pose: Tensor, layout: Tensor) -> Tensor:
             pose[:, 4],
             pose[:, 5],
             2 * pose[:, 6] - 1,
+            ahead,
+            aside,
+            *waves,
         ],
         dim=1,
     )

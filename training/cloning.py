@@ -70,7 +70,7 @@ class CloningRecipe:
 
 
 RECIPES = {
-    "state": CloningRecipe(steps=5000, stages=(100, 300, 1000, 5000), batch=64, times=4),
+    "state": CloningRecipe(steps=12000, stages=(300, 1000, 3000, 12000), batch=64, times=4),
     "pixels": CloningRecipe(steps=2400, stages=(300, 800, 2400), batch=16, times=2, episodes=2000),
 }
 

@@ -243,7 +243,7 @@ def test_shipped_policies_are_small() -> None:
     assert all(load_policy(name).about["success"]["episodes"] >= 60 for name in SHIPPED)
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name.endswith(("state-5000", "pixels-2400"))])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.endswith(("state-12000", "pixels-2400"))])
 @pytest.mark.parametrize("world", ["wfm_sim/Tabletop-v0", "wfm_sim/TabletopMuJoCo-v0"])
 def test_shipped_policies_act_in_both_worlds(name: str, world: str) -> None:
     """The very same policy and call, whether frames come from physics or from the model."""
