@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wfm_sim.evals.policy_comparison import MODEL, TWIN, Outcome
-from wfm_sim.evals.statistics import Agreement, Estimate, Gap, agreement, correlation, mean_gap, rank_violation, wilson
+from wfm_sim.evals.statistics import Agreement, Estimate, Gap, agreement, correlation, mean_gap, mmrv, wilson
 
 ALL = "all"
 
@@ -42,7 +42,7 @@ class Comparison:
     rank_correlation: Estimate  # Spearman over policies, tasks pooled
     pearson: Estimate
     cell_rank_correlation: Estimate  # Spearman over policy x task
-    rank_violation: float | None  # MMRV over policies
+    mmrv: Estimate  # mean maximum rank violation over policies, tasks pooled
     episodes: Agreement  # does the same episode succeed in both worlds?
 
     def to_json(self) -> dict[str, Any]:
@@ -58,7 +58,8 @@ class Comparison:
             "rank_correlation": self.rank_correlation.to_json(),
             "pearson": self.pearson.to_json(),
             "cell_rank_correlation": self.cell_rank_correlation.to_json(),
-            "mean_maximum_rank_violation": self.rank_violation,
+            "mean_maximum_rank_violation": self.mmrv.value,
+            "mmrv": self.mmrv.to_json(),
             "episode_agreement": {k: v.to_json() for k, v in self.episodes.rates().items()},
         }
 
@@ -89,7 +90,7 @@ def summarise(outcomes: Sequence[Outcome], *, seed: int = 0) -> Comparison:
         rank_correlation=correlation(pooled_model, pooled_twin, "spearman", seed=seed),
         pearson=correlation(pooled_model, pooled_twin, "pearson", seed=seed),
         cell_rank_correlation=correlation(in_model, in_twin, "spearman", seed=seed),
-        rank_violation=rank_violation([v.mean() for v in pooled_model], [v.mean() for v in pooled_twin]),
+        mmrv=mmrv(pooled_model, pooled_twin, seed=seed),
         episodes=agreement([table[MODEL][j] for j in jobs], [table[TWIN][j] for j in jobs]),
     )
 
@@ -108,6 +109,4 @@ def summary_lines(comparison: Comparison) -> list[str]:
         f"; true successes imagined as such: {rates['recall'].format(1, 100, '%')}"
         f"; true failures imagined as successes: {rates['false_alarms'].format(1, 100, '%')}",
     ]
-    if comparison.rank_violation is not None:
-        lines.append(f"mean maximum rank violation: {100 * comparison.rank_violation:.1f} points")
-    return lines
+    return [*lines, f"mean maximum rank violation: {comparison.mmrv.format(1, 100, 'points')}"]

@@ -19,7 +19,7 @@ from wfm_sim.evals.rerun_log import Clip, write_recording
 
 FOLDER, INDEX, RECORDING = "clips", "clips.json", "run.rrd"
 
-Rerun = Callable[[Mapping[str, Sequence[Job]], OnOutcome], None]
+Rerun = Callable[[Mapping[str, Sequence[Job]], OnOutcome], object]
 
 
 @dataclass(frozen=True)

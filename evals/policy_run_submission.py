@@ -65,12 +65,11 @@ def _metrics(summary: RunSummary) -> Iterator[Metric]:
     found: dict[str, Estimate] = {name: Estimate.none(NO_TWIN) for name in AGREEMENT if name != "frames_per_second"}
     comparison = summary.comparison
     if comparison is not None:
-        violation, n = comparison.rank_violation, len(comparison.policies)
         found = {
             "pearson": comparison.pearson,
             "rank_correlation": comparison.rank_correlation,
             "mean_gap": comparison.gap.mean,
-            "mmrv": Estimate.none("needs two policies") if violation is None else Estimate(violation, n=n),
+            "mmrv": comparison.mmrv,
             **comparison.episodes.rates(),
         }
     for name, (label, unit, better) in AGREEMENT.items():
