@@ -16,6 +16,12 @@ from wfm_sim.evals.policy_run_summary import PolicyRow, RunSummary, lines
 from wfm_sim.evals.report_plot import agreement_plot, mark_svg
 from wfm_sim.evals.statistics import Estimate
 
+# A table of up to eight columns may be scrolled sideways on a phone, under names that break and stay in sight.
+_WIDE = """.wide { overflow-x:auto; }
+@media (max-width: 760px) { .wide td:first-child { overflow-wrap:anywhere; white-space:normal; min-width:6.5em;
+  max-width:8em; position:sticky; left:0; background:var(--card); } }
+"""
+
 
 def columns(summary: RunSummary) -> list[str]:
     """The names of the table's columns after task and policy: those that there is something to say in."""
@@ -90,7 +96,7 @@ def page(summary: RunSummary, clips: Sequence[ClipEntry], folder: Path, *, model
             '<p class="note">Large marks: all tasks of one policy, with 95 % intervals in both directions. Small '
             "marks: one task each. On the dashed line the model is right.</p></div>",
         ]
-    body += [f'<h2>Success by policy and task</h2><div class="card" style="overflow-x:auto">{_table(summary)}</div>']
+    body += [f'<h2>Success by policy and task</h2><div class="card wide">{_table(summary)}</div>']
     body += ["<ul>", *(f"<li>{_e(line)}</li>" for line in lines(summary)), "</ul>"]
     body.append(
         '<p class="note">Brackets are 95 % intervals: Wilson for shares, bootstrap over policies and episodes for the '
@@ -107,7 +113,7 @@ def page(summary: RunSummary, clips: Sequence[ClipEntry], folder: Path, *, model
     body += ["<h2>What was run</h2><dl>", *(f"<dt>{_e(k)}</dt><dd>{_e(v)}</dd>" for k, v in about.items()), "</dl>"]
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>wfm-sim: {_e(title)}</title><style>{STYLE}</style>"
+        f"<title>wfm-sim: {_e(title)}</title><style>{STYLE}{_WIDE}</style>"
     )
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body><main>\n{"".join(body)}\n</main></body></html>\n'
 
