@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wfm_sim.evals.estimate import CONFIDENCE, RESAMPLES, Estimate, as_scores, not_finite, percentile_interval
+from wfm_sim.evals.proportions import wilson
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ def mean_gap(
     noise = np.stack([_noise(x, y, resamples, rng)[2] for x, y in zip(a, b, strict=True)], 1)
     value = float(np.abs(gaps).mean())
     low, high = _invert(value, lambda s: np.abs(s * gaps + noise).mean(1), lambda s: s * value)
+    if value == 0:  # nothing to scale; a rate can differ by no more than the share of episodes that do
+        high = wilson(sum(int((x != y).sum()) for x, y in zip(a, b, strict=True)), sum(v.size for v in a)).high or 0.0
+    if _binary(*a, *b):
+        high = min(high, 1.0)
     chance = np.zeros(resamples)
     for x, y in zip(a, b, strict=True):
         rate = min(max((x.mean() + y.mean()) / 2, 0.0), 1.0)
@@ -74,7 +79,8 @@ def mmrv(model: Sequence[ArrayLike], truth: Sequence[ArrayLike], *, seed: int = 
         truth: The same policies, row i on the same task and seed.
 
     Returns:
-        The measured value; n counts the policies. The interval is stretched to hold the value.
+        The measured value; n counts the policies. The interval is stretched to hold the value. Unscored where all
+        policies score the same in the truth.
     """
     a, b, reason = _cells(model, truth)
     if reason:
@@ -83,6 +89,8 @@ def mmrv(model: Sequence[ArrayLike], truth: Sequence[ArrayLike], *, seed: int = 
         return Estimate.none("a ranking needs at least 2 policies", len(a))
     rng = np.random.default_rng(seed)
     m, t = np.array([v.mean() for v in a]), np.array([v.mean() for v in b])
+    if np.ptp(t) == 0:
+        return Estimate.none("all policies score the same in the truth: there is no order to keep", len(a))
     e, f, _ = (
         np.stack(v, 1) for v in zip(*[_noise(x, y, resamples, rng) for x, y in zip(a, b, strict=True)], strict=True)
     )
@@ -100,6 +108,10 @@ def mmrv(model: Sequence[ArrayLike], truth: Sequence[ArrayLike], *, seed: int = 
     best = min(np.linspace(0, 2, 21), key=lambda s: abs(float(np.median(measured(s))) - value))
     least, most = percentile_interval(measured(best) - true(best))
     low, high = min(low, max(value - most, 0.0)), max(high, value - least)
+    if value == 0:  # nothing to scale; as far off as another draw of the same episodes would be
+        high = max(high, percentile_interval(measured(1.0))[1])
+    if _binary(*a, *b):
+        high = min(high, 1.0)
     return Estimate(value, min(low, value), max(high, value), len(a))
 
 
@@ -123,14 +135,21 @@ def _cells(
     return a, b, not_finite(*a, *b)
 
 
+def _binary(*outcomes: NDArray[np.float64]) -> bool:
+    return all(bool(np.isin(v, (0, 1)).all()) for v in outcomes)
+
+
 def _noise(
     x: NDArray[np.float64], y: NDArray[np.float64], resamples: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Errors [R] of a cell's mean in either world and of their difference: pairs of episodes drawn with replacement."""
-    if np.isin(x, (0, 1)).all() and np.isin(y, (0, 1)).all():  # the four kinds of pairs are counted, not drawn singly
+    if _binary(x, y):  # the four kinds of pairs are counted, not drawn singly
         kinds = np.array([(x * y).sum(), (x * (1 - y)).sum(), ((1 - x) * y).sum(), ((1 - x) * (1 - y)).sum()])
-        both, only_x, only_y, _ = rng.multinomial(x.size, kinds / x.size, resamples).T
-        e, f = (both + only_x) / x.size - x.mean(), (both + only_y) / x.size - y.mean()
+        if (kinds > 0).sum() == 1:  # all alike so far is not alike for ever: half a pair of each kind more
+            kinds += 0.5
+        shares = kinds / kinds.sum()
+        both, only_x, only_y, _ = rng.multinomial(x.size, shares, resamples).T
+        e, f = (both + only_x) / x.size - shares[:2].sum(), (both + only_y) / x.size - shares[[0, 2]].sum()
     else:
         rows = rng.integers(x.size, size=(resamples, x.size))
         e, f = x[rows].mean(1) - x.mean(), y[rows].mean(1) - y.mean()

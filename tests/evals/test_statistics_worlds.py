@@ -102,10 +102,16 @@ def test_degenerate_worlds_are_unscored() -> None:
 
 def test_all_successes_and_constant_worlds() -> None:
     ones = [[1] * 10] * 4
-    assert st.mean_gap(ones, ones).mean == st.Estimate(0.0, 0.0, 0.0, 40)
-    assert st.mmrv(ones, ones) == st.Estimate(0.0, 0.0, 0.0, 4)
+    same = st.mean_gap(ones, ones).mean
+    assert (same.value, same.low, same.high) == (0.0, 0.0, st.wilson(0, 40).high)  # alike so far, not for ever
+    assert "same in the truth" in st.mmrv(ones, ones).unscored
     zeros = [[0] * 10] * 4
-    assert st.mean_gap(ones, zeros).mean.value == 1.0
+    opposite = st.mean_gap(ones, zeros).mean
+    assert opposite.value == opposite.high == 1.0 and 0.6 < opposite.low < 1.0
+    one = st.mean_gap([[1]], [[0]]).mean
+    assert one.low < 0.3 and one.high == 1.0
+    two = st.mmrv([[1], [0]], [[1], [0]])
+    assert two.value == two.low == 0.0 and two.high > 0.5
 
 
 def test_mean_gap_allows_for_equal_worlds_and_sees_unequal_ones() -> None:
