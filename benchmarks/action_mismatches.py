@@ -135,7 +135,7 @@ class Case:
 def data_cases(options: argparse.Namespace) -> Iterator[Case]:
     """Every seed and mismatch, with poses and without."""
     env = BlindTwin(terminate_on_success=False, max_episode_steps=10_000)
-    for seed in range(options.seeds):
+    for seed in range(options.first, options.first + options.seeds):
         recordings = record(seed, options.recordings, env)
         for name, (contract, expected) in MISMATCHES.items():
             wrong = misread(recordings, contract)
@@ -149,7 +149,7 @@ def data_cases(options: argparse.Namespace) -> Iterator[Case]:
 def policy_cases(options: argparse.Namespace) -> Iterator[Case]:
     """Every seed and mismatch, in a scripted expert."""
     sizes = {"episodes": options.episodes, "scenes": options.scenes, "twin": BlindTwin()}
-    for seed in range(options.seeds):
+    for seed in range(options.first, options.first + options.seeds):
         noise = NOISES[seed % len(NOISES)]
         for name, (contract, expected) in MISMATCHES.items():
             policy = Converted(ScriptedExpert(noise), CANONICAL, contract)
@@ -159,7 +159,7 @@ def policy_cases(options: argparse.Namespace) -> Iterator[Case]:
 def correct_cases(options: argparse.Namespace) -> Iterator[Case]:
     """Policies without a mismatch, good and bad ones."""
     sizes = {"episodes": options.episodes, "scenes": options.scenes, "twin": BlindTwin()}
-    for seed in range(options.seeds):
+    for seed in range(options.first, options.first + options.seeds):
         for name in CORRECT:
             yield Case("correct policy", name, "", partial(check_policy, make_policy(name), seed=seed, **sizes))
 
@@ -171,6 +171,7 @@ def main() -> None:
     """Print one line per kind and mismatch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="first seed; parts may run side by side with one --out")
     parser.add_argument("--recordings", type=int, default=24, help="episodes per data set")
     parser.add_argument("--episodes", type=int, default=6, help="rollouts per policy; check-actions itself takes 12")
     parser.add_argument("--scenes", type=int, default=6, help="scenes of the probes per policy, likewise")
@@ -185,7 +186,7 @@ def main() -> None:
     for chosen in arguments.kinds:
         counts: Counter[tuple[str, str]] = Counter()
         for case in CASES[chosen](arguments):
-            name = f"{case.kind}/{case.injected}/{counts[case.kind, case.injected]}"
+            name = f"{case.kind}/{case.injected}/{arguments.first + counts[case.kind, case.injected]}"
             counts[case.kind, case.injected] += 1
             if name in done:
                 rows.append(done[name])
