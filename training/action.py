@@ -185,7 +185,9 @@ class ActionTask:
         clip, frame, which = np.nonzero(seen)
         if self.probe is None or not len(clip):
             return predicted.new_zeros(()), predicted.new_zeros(())
-        there = cover(self.data.objects[batch.anchor[clip], which], batch.z.shape[3:], self._cell).to(self.device)
+        there = cover(self.data.objects[batch.anchor[clip], which], self.recipe.world.latent_shape[1:], self._cell).to(
+            self.device
+        )
         queries = self.probe.queries(batch.shown[clip, :, 0], there)
         rows = torch.from_numpy(clip * self.recipe.clip + frame).to(self.device)
         frames, truth = (a.transpose(1, 2).flatten(0, 1) for a in (predicted, batch.z))

@@ -128,8 +128,8 @@ def _palette(contents: list[dict[str, Any]]) -> dict[str, tuple[float, float, fl
     seen: dict[str, list[list[float]]] = {}
     for content in contents:
         seen.setdefault(str(content["target_colour"]), []).append(content["object_rgb"][0])
-    means = {name: np.round(np.mean(values, axis=0), 3).tolist() for name, values in sorted(seen.items())}
-    return {name: (rgb[0], rgb[1], rgb[2]) for name, rgb in means.items()}
+    means = {name: np.mean(values, axis=0).round(3) for name, values in sorted(seen.items())}
+    return {name: (float(rgb[0]), float(rgb[1]), float(rgb[2])) for name, rgb in means.items()}
 
 
 def _frames(

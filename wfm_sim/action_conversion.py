@@ -63,8 +63,8 @@ def convert(
         canonical, where = _resample(canonical, where, faster, slower)
     flat = None if where is None else where.reshape(-1, 6)
     rows = canonical.reshape(-1, 7)
-    parts = _from_canonical(rows[:, :3], rows[:, 3:6], target, flat)
-    result = _write(*parts, rows[:, 6:], target)
+    translation, angles = _from_canonical(rows[:, :3], rows[:, 3:6], target, flat)
+    result = _write(translation, angles, rows[:, 6:], target)
     return result.reshape(*canonical.shape[:-1], target.dim).astype(np.float32)
 
 
