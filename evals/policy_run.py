@@ -82,6 +82,10 @@ def main(
     if ray is not None:
         import_ray()
     model, verdicts = load_model(world_model), load_judge(judge)
+    if verdicts is None:
+        raise UserError(
+            "success in a world model is what its judge says; an evaluation of policies needs one, not none."
+        )
     jobs = plan(policies, tasks, episodes, seed=seed)
     env = model_env(model, verdicts, min(num_envs, len(jobs)))
     trust = getattr(env.unwrapped.world, "trust", None)  # type: ignore[attr-defined]
@@ -90,7 +94,7 @@ def main(
         "world model": model.spec.name,
         "world model hash": provenance.network_hash(model),
         "precision": str(getattr(model, "dtype", "unknown")).removeprefix("torch."),
-        "judge": "none" if verdicts is None else _name(judge),
+        "judge": _name(judge),
         "judge hash": provenance.network_hash(verdicts),
         "trust hash": provenance.network_hash(trust),
         "policies": list(policies),

@@ -116,6 +116,7 @@ BAD = {
     "no episodes": (["--episodes", "0"], "at least 1"),
     "a model": (["--world-model", "nano-tabeltop"], "unknown world model"),
     "a judge": (["--judge", "nope"], "no judge at nope"),
+    "no judge": (["--judge", "none"], "needs one, not none"),
     "a batch": (["--num-envs", "0"], "at least 1"),
     "a threshold": (["--trust-threshold", "2"], "[0, 1]"),
     "clips": (["--clips", "-1"], "negative"),
