@@ -53,7 +53,7 @@ class TrustRecipe:
     calibration: float = 0.15
     validation: int = 320
     scenes: int = 16
-    steps: int = 1000
+    steps: int = 400  # with 765 rollouts held-out AUROC was best here, and 1 to 2 points lower at 1000
     batch: int = 16
     lr: float = 1.5e-3
     seed: int = 0
