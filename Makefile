@@ -38,7 +38,7 @@ test: $(INSTALLED)
 	@$(PY) -m pytest $(PYTEST_ARGS)
 
 # The numbers of docs/results.md on policies: about an hour on two cores; run again after a stop, it resumes.
-STANDARD := zero,random,expert,expert-noise0.1,expert-noise0.2,expert-noise0.4,expert-noise0.6,expert-noise0.8,expert-flawed,expert-offset0.02,expert-late3,expert-slow0.5
+STANDARD := zero,expert-late3,random,expert-flawed,expert-noise0.8,expert-noise0.6,expert-noise0.4,expert-offset0.02,expert-noise0.2,expert-slow0.5,expert-noise0.1,expert
 reproduce: $(INSTALLED)
 	@$(VENV)/bin/wfm-sim eval nano --episodes 200 --out runs/eval/nano
 	@$(VENV)/bin/wfm-sim eval trust --episodes 200 --out runs/eval/trust

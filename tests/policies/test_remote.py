@@ -220,7 +220,7 @@ def test_the_command_serves_and_stops() -> None:
             policy = make_policy(f"openpi://127.0.0.1:{found[1]}")
             np.testing.assert_array_equal(rollout(policy, [1, 2], 3), rollout(ScriptedExpert(0.2), [1, 2], 3))
             process.send_signal(signal.SIGINT)  # with a client connected
-            out, err = process.communicate(timeout=10)
+            out, err = process.communicate(timeout=60)
         finally:
             process.kill()
     assert (process.returncode, out, err) == (0, "stopped after 4 requests\n", "")

@@ -153,7 +153,7 @@ def test_success_is_measured_written_and_resumed(data: Path, tmp_path: Path, mon
 
 def test_the_recipes_keep_several_stages() -> None:
     assert len(stages(RECIPES["state"])) >= 3 and len(stages(RECIPES["pixels"])) >= 2
-    assert stages(replace(RECIPES["state"], steps=200)) == (100, 200)
+    assert stages(replace(RECIPES["state"], steps=400)) == (300, 400)
 
 
 def test_bad_input(data: Path, tmp_path: Path, tiny_episode: Episode, capsys: pytest.CaptureFixture[str]) -> None:
