@@ -11,7 +11,6 @@ which episodes ended. A process that is killed leaves at most half a line, which
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import threading
@@ -22,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from wfm_sim.data.files import atomic_path, read_json, remove_partial_files
+from wfm_sim.data.files import atomic_path, exclusive, read_json, remove_partial_files
 from wfm_sim.data.files import field as required
 from wfm_sim.errors import UserError
 from wfm_sim.evals.jobs import Job, Outcome
@@ -66,7 +65,7 @@ class RunFolder:
         if config.exists():
             check_same(required(read_json(config), "settings", config), settings, path)
         path.mkdir(parents=True, exist_ok=True)
-        with _only_run(path):
+        with exclusive(path / ".lock", f"another run is at work in {path}."):
             remove_partial_files(path)
             sessions = read_json(config).get("sessions", []) if config.exists() else []
             began = {"began": datetime.now(UTC).isoformat(timespec="seconds"), **session}
@@ -151,14 +150,3 @@ def write_pretty(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON for people to read; the file appears whole or not at all."""
     with atomic_path(path) as partial:
         partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _only_run(path: Path) -> Iterator[None]:
-    """The operating system frees this lock when the process ends, however it ends."""
-    with (path / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"another run is at work in {path}.") from None
-        yield

@@ -7,15 +7,10 @@ moment is completed by the same call again, with any number of workers, to exact
 from __future__ import annotations
 
 import dataclasses
-import fcntl
-import multiprocessing as mp
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +20,9 @@ from numpy.typing import NDArray
 from wfm_sim.actions import ACTION_HIGH, ACTION_LOW
 from wfm_sim.data.bridge import write_episode
 from wfm_sim.data.episode import Episode
-from wfm_sim.data.files import read_json, remove_partial_files, write_json
+from wfm_sim.data.files import exclusive, read_json, remove_partial_files, write_json
 from wfm_sim.errors import UserError, unknown
+from wfm_sim.workers import leave_if_orphaned, run_jobs
 
 ENVIRONMENT = "wfm_sim/TabletopMuJoCo-v0"
 SPLITS = ("train", "val", "test")
@@ -88,19 +84,25 @@ def collect(
     _check(root, episodes, config, workers)
     annotations = root / "annotation" / config.split
     annotations.mkdir(parents=True, exist_ok=True)
-    with _only_run(root, config):
+    folders = annotations, root / "videos" / config.split
+    busy = f"{root}: another run is collecting {config.split} episodes there"
+    with exclusive(root / f".collect-{config.split}.lock", busy):
         _check_same_config(root, config)
-        for folder in (annotations, root / "videos" / config.split):
+        for folder in folders:
             remove_partial_files(folder)
         there = {path.stem for path in annotations.glob("*.json")}
         missing = [index for index in range(episodes) if episode_name(index) not in there]
         begun, done = time.monotonic(), episodes - len(missing)
         if progress is not None:
             progress(done, episodes)
-        for _ in _run_workers(root, config, missing, min(workers, len(missing))):
-            done += 1
-            if progress is not None:
-                progress(done, episodes)
+        try:
+            for _ in run_jobs(partial(_make_worker, root, config), missing, workers):
+                done += 1
+                if progress is not None:
+                    progress(done, episodes)
+        finally:
+            for folder in folders:
+                remove_partial_files(folder)
         seconds = max(time.monotonic() - begun, 1e-9)
         return CollectResult(max(episodes, len(there)), len(missing), len(missing) * config.steps / seconds)
 
@@ -246,87 +248,20 @@ def _check_same_config(root: Path, config: CollectConfig) -> None:
             raise UserError(f"{root}: was collected with {name} {was!r}, not {value!r}; choose another folder")
 
 
-@contextmanager
-def _only_run(root: Path, config: CollectConfig) -> Iterator[None]:
-    """The operating system frees this lock when the process ends, however it ends."""
-    with (root / f".collect-{config.split}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{root}: another run is collecting {config.split} episodes there") from None
-        yield
+@dataclass(frozen=True)
+class _Worker:
+    """One process's environment; called with an index it plays and writes that episode."""
+
+    root: Path
+    config: CollectConfig
+    env: Any
+
+    def __call__(self, index: int) -> int:
+        episode = collect_episode(self.env, self.config, index)
+        leave_if_orphaned()
+        write_episode(self.root, self.config.split, episode.id, episode)
+        return index
 
 
-def _run_workers(root: Path, config: CollectConfig, indices: list[int], workers: int) -> Iterator[int]:
-    """Yield the index of each episode as it is written. Leaves no process behind."""
-    context = mp.get_context("spawn")  # a forked child would share the parent's graphics context
-    processes: dict[Connection, Any] = {}
-    try:
-        with _one_thread_each():
-            for worker in range(workers):
-                receiver, sender = context.Pipe(duplex=False)
-                share = indices[worker::workers]
-                process = context.Process(target=_work, args=(root, config, share, sender, os.getpid()), daemon=True)
-                process.start()
-                sender.close()
-                processes[receiver] = process
-        while processes:
-            ready = wait(list(processes))
-            for receiver in [connection for connection in processes if connection in ready]:
-                try:
-                    message = receiver.recv()
-                except EOFError:
-                    process = processes.pop(receiver)
-                    process.join()
-                    if process.exitcode:
-                        code = process.exitcode
-                        raise UserError(f"a worker died (exit code {code}); run the same command to resume") from None
-                    continue
-                if isinstance(message, UserError):
-                    raise message
-                yield message
-    finally:
-        for process in processes.values():
-            process.terminate()
-        for process in processes.values():
-            process.join()
-        if processes:
-            for folder in ("annotation", "videos"):
-                remove_partial_files(root / folder / config.split)
-
-
-def _work(root: Path, config: CollectConfig, indices: list[int], sender: Connection, parent: int) -> None:
-    """A worker's life: its share of the episodes, then out. Ctrl-C is the parent's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        env = make_env(config)
-        for index in indices:
-            episode = collect_episode(env, config, index)
-            if os.getppid() != parent:  # the parent was killed: leave the rest to the next run
-                os._exit(1)
-            write_episode(root, config.split, episode.id, episode)
-            sender.send(index)
-    except UserError as error:
-        sender.send(error)
-    except BrokenPipeError:
-        os._exit(1)
-    sender.close()
-    # All is written. Tearing the graphics context down adds nothing, and drivers have been seen to crash in it.
-    os._exit(0)
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Environment variables that a child must find when it starts: numpy's and Mesa's threads, and off-screen GL."""
-    wanted = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
-    wanted["MUJOCO_GL"] = os.environ.get("MUJOCO_GL", "egl")
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+def _make_worker(root: Path, config: CollectConfig) -> _Worker:
+    return _Worker(root, config, make_env(config))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,12 +33,53 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """`atomic_path` for a folder of several files: it appears under its name with all of them, or not at all.
+
+    The files are brought to the disk before the folder gets its name, so that this holds when the power fails too.
+    Nothing may be at `path`.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
 def remove_partial_files(folder: str | Path) -> int:
-    """Delete what killed writers left anywhere under `folder`; no writer may be at work there. Returns how many."""
+    """Delete what killed writers left anywhere under `folder`; no writer may be at work there.
+
+    Returns how many files and folders it found.
+    """
     found = list(Path(folder).rglob(f"{_TEMPORARY}*"))
     for path in found:
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     return len(found)
+
+
+@contextmanager
+def exclusive(lock: Path, message: str) -> Iterator[None]:
+    """One run at a time: UserError with this message while another process is in such a block with the same file.
+
+    The operating system frees the lock when the process ends, however it ends.
+    """
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(message) from None
+        yield
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:

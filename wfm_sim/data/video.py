@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +18,8 @@ from wfm_sim.errors import UserError
 _FULL_COLOUR_PIXELS = 256 * 256
 
 
-def read_video(path: str | Path) -> NDArray[np.uint8]:
-    """All frames of a video: uint8 [T, H, W, 3], RGB, T >= 1.
+def read_video(path: str | Path, limit: int | None = None) -> NDArray[np.uint8]:
+    """All frames of a video, or the first `limit`: uint8 [T, H, W, 3], RGB, T >= 1.
 
     Raises:
         UserError: no such file, not a video, or broken in the middle.
@@ -32,8 +35,8 @@ def read_video(path: str | Path) -> NDArray[np.uint8]:
                 raise UserError(f"{path}: has no video stream")
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
-            promised = stream.frames
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+            promised = stream.frames if limit is None else min(stream.frames, limit)
+            frames = [frame.to_ndarray(format="rgb24") for frame in islice(container.decode(stream), limit)]
     except (av.error.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: not a readable video ({reason})") from None
@@ -42,26 +45,45 @@ def read_video(path: str | Path) -> NDArray[np.uint8]:
     return np.stack(frames)
 
 
-def write_video(path: str | Path, frames: NDArray[np.uint8], fps: float, crf: int = 10) -> None:
+def write_video(
+    path: str | Path, frames: NDArray[np.uint8], fps: float, crf: int = 10, full_colour: bool | None = None
+) -> None:
     """Write an h264 mp4 that PyAV, OpenCV and browsers of today read; the file appears only when it is complete.
-
-    Small frames (up to 256 x 256, or an odd size) are stored with full colour resolution (yuv444p), larger ones as
-    yuv420p, which every player shows.
 
     Args:
         path: Ends in .mp4.
         frames: uint8 [T, H, W, 3], RGB, T >= 1.
-        fps: Frames per second.
-        crf: Quality, 0 (lossless) .. 51; 10 is visually lossless.
+        fps, crf, full_colour: As `video_writer`.
     """
-    import av
-
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
         raise UserError(
             f"{path}: cannot write {frames.dtype} {list(frames.shape)} as a video, expected uint8 [T, H, W, 3]"
         )
     height, width = frames.shape[1:3]
-    full_colour = height * width <= _FULL_COLOUR_PIXELS or height % 2 or width % 2
+    with video_writer(path, (height, width), fps, crf, full_colour) as add:
+        for image in frames:
+            add(image)
+
+
+@contextmanager
+def video_writer(
+    path: str | Path, size: tuple[int, int], fps: float, crf: int = 10, full_colour: bool | None = None
+) -> Iterator[Callable[[NDArray[np.uint8]], None]]:
+    """`write_video` frame by frame: call what it gives with uint8 [H, W, 3]. The file appears when the block ends well.
+
+    Args:
+        path: Ends in .mp4.
+        size: (height, width) in pixels.
+        fps: Frames per second.
+        crf: Quality, 0 (lossless) .. 51; 10 is visually lossless.
+        full_colour: Keep the colours' full resolution (yuv444p), or halve it (yuv420p), which every player shows.
+            None keeps it for small frames (up to 256 x 256, or an odd size).
+    """
+    import av
+
+    height, width = size
+    if full_colour is None:
+        full_colour = height * width <= _FULL_COLOUR_PIXELS or bool(height % 2 or width % 2)
     with atomic_path(path) as temporary, av.open(str(temporary), mode="w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
         stream.width, stream.height = width, height
@@ -70,6 +92,5 @@ def write_video(path: str | Path, frames: NDArray[np.uint8], fps: float, crf: in
         # for them reads memory that it has not set. (Live viewers want none either.)
         stream.codec_context.thread_count = 1
         stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "bf": "0"}
-        for image in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        yield lambda image: container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
