@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from wfm_sim.errors import unknown
-from wfm_sim.models.presets import nano_dit, nano_tabletop, nano_tokenizer
+from wfm_sim.models.presets import nano_dit, nano_rigid, nano_tabletop, nano_tokenizer, nano_video_tokenizer
 from wfm_sim.training.action_recipe import ActionRecipe
 from wfm_sim.training.loop import LoopConfig
 from wfm_sim.training.tokenizer import TokenizerRecipe
+from wfm_sim.training.video import VideoRecipe
 
 
 def tokenizer_nano(data: Path, out: Path) -> TokenizerRecipe:
@@ -99,12 +100,50 @@ def action_debug(data: Path, out: Path) -> ActionRecipe:
     )
 
 
+def video_nano(data: Path, out: Path) -> VideoRecipe:
+    """nano-rigid: its tokenizer first, then the denoiser."""
+    loop = LoopConfig(
+        steps=4000,
+        lr=2e-3,
+        decay=0.5,
+        ema=0.998,
+        ranks=2,
+        bf16=True,
+        compile=True,
+        checkpoint_every=250,
+        sample_every=500,
+    )
+    tokenizer = LoopConfig(
+        steps=1500, lr=2e-3, weight_decay=0.0, decay=0.5, ema=0.99, ranks=2, bf16=True, checkpoint_every=250
+    )
+    return VideoRecipe(data=data, out=out, loop=loop, tokenizer=tokenizer)
+
+
+def video_nano_small(data: Path, out: Path) -> VideoRecipe:
+    """nano-rigid-small: the same with 1.2M parameters instead of 5.9M."""
+    return replace(video_nano(data, out), world=nano_rigid("nano-rigid-small", 128, 4))
+
+
+def video_debug(data: Path, out: Path) -> VideoRecipe:
+    """Ten steps of a tiny network."""
+    loop = LoopConfig(steps=10, warmup=2, checkpoint_every=5, sample_every=5, log_every=1)
+    world = replace(nano_rigid("debug", 64, 2), tokenizer=replace(nano_video_tokenizer(), channels=16), frames=13)
+    return VideoRecipe(data=data, out=out, world=world, loop=loop, tokenizer=loop, batch=2)
+
+
 TOKENIZER: dict[str, Callable[[Path, Path], TokenizerRecipe]] = {"nano": tokenizer_nano, "debug": tokenizer_debug}
 ACTION: dict[str, Callable[[Path, Path], ActionRecipe]] = {
     "nano": action_nano,
     "nano-forcing": action_nano_forcing,
     "bridge": action_bridge,
     "debug": action_debug,
+}
+
+
+VIDEO: dict[str, Callable[[Path, Path], VideoRecipe]] = {
+    "nano": video_nano,
+    "nano-small": video_nano_small,
+    "debug": video_debug,
 }
 
 
@@ -120,3 +159,10 @@ def action_recipe(name: str) -> Callable[[Path, Path], ActionRecipe]:
     if name not in ACTION:
         raise unknown("action recipe", name, ACTION)
     return ACTION[name]
+
+
+def video_recipe(name: str) -> Callable[[Path, Path], VideoRecipe]:
+    """By name; UserError with a suggestion if there is none."""
+    if name not in VIDEO:
+        raise unknown("video recipe", name, VIDEO)
+    return VIDEO[name]

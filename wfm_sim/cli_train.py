@@ -109,6 +109,44 @@ def action(
 
 
 @app.command()
+def video(
+    data: Annotated[Path, typer.Option(help="A folder of videos, such as `wfm-sim physics generate` writes.")],
+    out: Annotated[Path, typer.Option(help="The run's folder; the same command again resumes.")] = Path(
+        "runs/train/video"
+    ),
+    recipe: Annotated[str, typer.Option(help="nano, nano-small or debug.")] = "nano",
+    init: Annotated[
+        str | None, typer.Option("--from", help="Video model (name or file) whose tokenizer is taken over.")
+    ] = None,
+    init_net: Annotated[bool, typer.Option("--init-net", help="Take over its network too, and train on.")] = False,
+    start: Annotated[list[int] | None, typer.Option(help="Frame where clips begin; may be given again.")] = None,
+    steps: Steps = None,
+    ranks: Ranks = None,
+    seed: Seed = None,
+) -> None:
+    """Train a Video2World model: 33 frames from 1 or 9. One folder in forty is held out for validation."""
+    from functools import partial
+
+    from wfm_sim.training.loop import launch
+    from wfm_sim.training.recipes import video_recipe
+    from wfm_sim.training.video import VideoTask, prepare
+
+    if init_net and init is None:
+        raise UserError("--init-net takes over the network of a model: name it with --from")
+    chosen = video_recipe(recipe)(data, out)
+    chosen = replace(
+        chosen,
+        loop=_override(chosen.loop, steps, ranks, seed),
+        init=init,
+        init_net=init_net,
+        starts=tuple(start or chosen.starts),
+    )
+    chosen = prepare(chosen)
+    launch(partial(_task, VideoTask, chosen), chosen.loop, out, _about(chosen, recipe))
+    print(f"the trained model: {out / 'model.safetensors'}")
+
+
+@app.command()
 def judge(
     data: Data,
     out: Annotated[Path, typer.Option(help="The run's folder; the same command again resumes.")] = Path(

@@ -2,12 +2,14 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from wfm_sim.data.files import atomic_path
 from wfm_sim.errors import UserError, unknown
@@ -17,15 +19,15 @@ from wfm_sim.weights import shipped
 FORMAT = "wfm-sim world model 1"
 
 
-def shipped_weights() -> dict[str, Path]:
-    """Name -> file of every world model that ships with the package."""
-    return {name: path for name, path in shipped().items() if _is_world_model(path)}
+def shipped_weights(format_: str = FORMAT) -> dict[str, Path]:
+    """Name -> file of every world model (or model of another format) that ships with the package."""
+    return {name: path for name, path in shipped().items() if _is_of(path, format_)}
 
 
-def _is_world_model(path: Path) -> bool:
+def _is_of(path: Path, format_: str) -> bool:
     try:
         with safe_open(path, "pt") as file:
-            return (file.metadata() or {}).get("format") == FORMAT
+            return (file.metadata() or {}).get("format") == format_
     except (SafetensorError, OSError):
         return False
 
@@ -35,13 +37,25 @@ def save(model: CausalWorldModel, path: Path, *, about: dict[str, Any], dtype: t
 
     `dtype` is that of the stored matrices; buffers and normalisation stay float32.
     """
+    write_weights(path, FORMAT, model.cfg.to_dict(), model.state_dict(), about, dtype)
+
+
+def write_weights(
+    path: Path,
+    format_: str,
+    config: dict[str, Any],
+    state: Mapping[str, Tensor],
+    about: dict[str, Any],
+    dtype: torch.dtype,
+) -> None:
+    """Write a self-describing file: matrices of tokenizer and network as `dtype`, everything else as it is."""
     tensors = {}
-    for name, value in model.state_dict().items():
+    for name, value in state.items():
         keep = not name.startswith(("tokenizer.", "net.")) or value.ndim < 2 or not value.is_floating_point()
-        tensors[name] = value.detach().cpu() if keep else value.detach().cpu().to(dtype)
-    meta = {"format": FORMAT, "config": json.dumps(model.cfg.to_dict()), "about": json.dumps(about)}
+        tensors[name] = (value.detach().cpu() if keep else value.detach().cpu().to(dtype)).contiguous()
+    meta = {"format": format_, "config": json.dumps(config), "about": json.dumps(about)}
     with atomic_path(path) as partial:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata=meta)
+        save_file(tensors, partial, metadata=meta)
 
 
 def fast_dtype(device: str = "cpu") -> torch.dtype:
@@ -72,35 +86,55 @@ def load(
     Raises:
         UserError: no such model, or a file that is no world model of ours (truncated, pickled, of another kind).
     """
+    path = find_weights(name_or_path, FORMAT, "world model", "wfm-sim train action")
+    meta, state = read_weights(path, FORMAT, "world model")
+    try:
+        model = CausalWorldModel(WorldConfig.from_dict(json.loads(meta["config"])))
+    except (TypeError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: its configuration is not one of this version of wfm-sim ({error})") from None
+    fill(model, state, path)
+    model.metadata = json.loads(meta.get("about", "{}"))
+    model.net.to(fast_dtype(device) if dtype is None else dtype)
+    return model.eval().requires_grad_(False).to(device)
+
+
+def find_weights(name_or_path: str | os.PathLike[str], format_: str, what: str, command: str) -> Path:
+    """The file of a shipped name, or the path itself where it is a file. Raises UserError where there is none.
+
+    what, command: For the message: 'world model', and what writes such files.
+    """
     text = os.fspath(name_or_path)
     path = Path(text)
     if not is_path(text):
-        known = shipped_weights()
+        known = shipped_weights(format_)
         if text not in known:
-            raise unknown("world model", text, known)
+            raise unknown(what, text, known)
         path = known[text]
     if not path.is_file():
-        raise UserError(f"no world model file {text}: expected a .safetensors file written by `wfm-sim train action`")
+        raise UserError(f"no {what} file {text}: expected a .safetensors file written by `{command}`")
+    return path
+
+
+def read_weights(path: Path, format_: str, what: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a file of `write_weights`. Raises UserError: unreadable, or of another format."""
     try:
         with safe_open(path, "pt") as file:
             meta = file.metadata() or {}
             state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (a safe_open handle is no dict)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{text}: not a readable safetensors file ({_why(path, error)})") from None
-    if meta.get("format") != FORMAT:
-        raise UserError(f"{text}: a safetensors file, but no world model (its metadata lacks format={FORMAT!r})")
-    try:
-        model = CausalWorldModel(WorldConfig.from_dict(json.loads(meta["config"])))
-    except (TypeError, KeyError, ValueError) as error:
-        raise UserError(f"{text}: its configuration is not one of this version of wfm-sim ({error})") from None
+        raise UserError(f"{path}: not a readable safetensors file ({_why(path, error)})") from None
+    if meta.get("format") != format_:
+        raise UserError(f"{path}: a safetensors file, but no {what} (its metadata lacks format={format_!r})")
+    return meta, state
+
+
+def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load tensors into a model, as float32. Raises UserError where they are not just the model's."""
     expected, got = model.state_dict(), {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     wrong = sorted(set(expected) ^ set(got)) + [k for k in expected if k in got and expected[k].shape != got[k].shape]
     if wrong:
-        raise UserError(f"{text}: {len(wrong)} tensors missing, unexpected or mis-shaped, e.g. {', '.join(wrong[:3])}")
+        raise UserError(f"{path}: {len(wrong)} tensors missing, unexpected or mis-shaped, e.g. {', '.join(wrong[:3])}")
     model.load_state_dict(got)
-    model.metadata = json.loads(meta.get("about", "{}"))
-    model.net.to(fast_dtype(device) if dtype is None else dtype)
-    return model.eval().requires_grad_(False).to(device)
 
 
 def _why(path: Path, error: Exception) -> str:

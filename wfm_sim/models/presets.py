@@ -3,6 +3,7 @@
 from wfm_sim.models.causal_world import WorldConfig
 from wfm_sim.models.dit import DiTConfig
 from wfm_sim.models.tokenizer import TokenizerConfig
+from wfm_sim.models.video_world import VideoConfig
 
 
 def nano_tokenizer() -> TokenizerConfig:
@@ -57,3 +58,42 @@ def nano_tabletop() -> WorldConfig:
         anchor=True,
         odometry=True,
     )
+
+
+def nano_video_tokenizer() -> TokenizerConfig:
+    """CV 4x4x4: Haar patches of 4 frames and 4 pixels, 16 latent channels."""
+    return TokenizerConfig(
+        temporal_compression=4,
+        spatial_compression=4,
+        patch_size=4,
+        channels=64,
+        channels_mult=(1,),
+        num_res_blocks=1,
+        z_channels=16,
+        latent_channels=16,
+        attn_resolutions=(),
+        resolution=64,
+    )
+
+
+def nano_rigid(name: str = "nano-rigid", channels: int = 256, blocks: int = 6) -> VideoConfig:
+    """The shipped Video2World model of the physics benchmark: 33 frames of 64x64 pixels from 1 or 9.
+
+    The newest given frame comes as extra channels. "nano-rigid-small" has 128 channels and 4 blocks.
+    """
+    tok = nano_video_tokenizer()
+    dit = DiTConfig(
+        in_channels=tok.latent_channels,
+        out_channels=tok.latent_channels,
+        padding_mask=False,
+        extra_channels=tok.latent_channels,
+        model_channels=channels,
+        num_blocks=blocks,
+        num_heads=channels // 64,
+        adaln_lora_dim=64,
+        cross_attention=False,
+        rope_ratio=(1.0, 1.0, 1.0),
+        timestep_scale=1000.0,
+        max_size=64,
+    )
+    return VideoConfig(name=name, frames=33, frame_size=(64, 64), fps=24.0, tokenizer=tok, dit=dit)
