@@ -64,7 +64,7 @@ def test_clips_begin_where_asked(videos: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["missing", "empty"])
 def test_no_videos_is_one_sentence(what: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such folder of videos|no .mp4"):
+    with pytest.raises(UserError, match=r"no such folder of videos|no \.mp4"):
         split_videos(tmp_path / "nowhere" if what == "missing" else tmp_path)
 
 
@@ -77,7 +77,7 @@ def test_training_goes_on_where_it_was_stopped(videos: Path, tmp_path: Path) -> 
     whole = prepare(_recipe(videos, tmp_path / "a" / "run"))
     launch(partial(_task, whole), whole.loop, whole.out, {})
     parts = replace(whole, out=tmp_path / "b" / "run", cache=whole.kept)
-    with pytest.raises(_Stop):
+    with pytest.raises(_StopError):
         launch(partial(_Stopping, parts, 4), parts.loop, parts.out, {})
     launch(partial(_task, parts), parts.loop, parts.out, {})
     a, b = (load_video(r.out / "model.safetensors") for r in (whole, parts))
@@ -98,11 +98,11 @@ class _Stopping(VideoTask):
 
     def loss(self, step: int, generator: torch.Generator, rank: int) -> tuple[torch.Tensor, dict[str, float]]:
         if step >= self.stop:
-            raise _Stop
+            raise _StopError
         return super().loss(step, generator, rank)
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     pass
 
 
