@@ -1,0 +1,205 @@
+"""A scene in MuJoCo's words: a model to simulate, or one to render poses that may come from any engine.
+
+Contacts. MuJoCo's are springs: with the negative form of `solref` and an impedance near 1, two touching points obey
+a = -b v - k r, whatever their masses (MuJoCo, "Computation", section "Constraint model"; r is the penetration). Such a
+spring gives a coefficient of restitution e when its damping ratio is zeta = -ln(e) / sqrt(pi^2 + ln(e)^2), b = 2 zeta
+sqrt(k). So k is one constant, and b tells the restitution. Where two shapes meet MuJoCo takes the larger friction, and
+of the (negative) solref the element-wise minimum, that is the larger b: the smaller restitution. That is the rule of
+scene.Shape.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from wfm_sim.assets.mj import load_mujoco
+from wfm_sim.assets.physics.scene import Body, Joint, Material, Scene, Shape, SoftBody, rotation
+from wfm_sim.assets.physics.textures import texture
+
+RATE = {"euler": 1200, "rk4": 480}  # steps per second, at least
+STIFFNESS = 360.0**2  # k [1/s2]: a contact lasts about pi / 360 s, ten steps
+IMPEDANCE = (0.99, 0.99, 0.001, 0.5, 2.0)
+TEXTURE_SIZE = 256
+SHADOW_SIZE = 1024  # the shadow map dominates the cost of a frame
+
+
+def compile_scene(
+    scene: Scene, purpose: Literal["physics", "render"], width: int = 64, height: int = 64, timestep: float = 1 / 1200
+) -> Any:
+    """The compiled MjModel of a scene.
+
+    'physics': joints, masses and contacts, no looks. 'render': looks, and every dynamic body a mocap body, so that poses
+    are set and not simulated; frames up to width x height. Bodies, cameras and the geoms' bodies keep their names.
+    """
+    mj = load_mujoco()
+    spec = mj.MjSpec()
+    spec.modelname = scene.name
+    spec.compiler.autolimits = True
+    option = spec.option
+    option.gravity = scene.gravity
+    option.timestep = timestep
+    option.cone = mj.mjtCone.mjCONE_ELLIPTIC
+    option.impratio = 10.0  # friction that does not creep
+    option.integrator = mj.mjtIntegrator.mjINT_RK4 if scene.integrator == "rk4" else mj.mjtIntegrator.mjINT_IMPLICITFAST
+    if purpose == "render":
+        _add_looks(mj, spec, scene, width, height)
+    for body in scene.bodies:
+        _add_body(mj, spec, scene, body, purpose)
+    for soft in scene.soft:
+        _add_soft(mj, spec, soft, purpose)
+    return spec.compile()
+
+
+def damping(restitution: float) -> float:
+    """b [1/s] of a contact with that coefficient of restitution, 0..1."""
+    if restitution <= 0.01:  # critically damped
+        return float(2 * np.sqrt(STIFFNESS))
+    log = np.log(min(restitution, 1.0))
+    return float(-2 * log / np.sqrt(np.pi**2 + log**2) * np.sqrt(STIFFNESS))
+
+
+def _add_body(mj: Any, spec: Any, scene: Scene, body: Body, purpose: str) -> None:
+    made = spec.worldbody.add_body(name=body.name, pos=body.position, quat=body.quaternion)
+    if body.dynamic:
+        made.explicitinertial = True
+        made.mass, made.inertia = body.mass, body.inertia
+        made.ipos, made.iquat = (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0)
+        if purpose == "render":
+            made.mocap = True
+        else:
+            joints = [joint for joint in scene.joints if joint.body == body.name]
+            for joint in joints:
+                _add_joint(mj, spec, made, body, joint)
+            if not joints:
+                made.add_freejoint(name=body.name)
+    for index, shape in enumerate(body.shapes):
+        _add_shape(mj, spec, made, f"{body.name}/{index}", shape, scene, purpose)
+
+
+def _add_joint(mj: Any, spec: Any, made: Any, body: Body, joint: Joint) -> None:
+    kinds = {"hinge": mj.mjtJoint.mjJNT_HINGE, "ball": mj.mjtJoint.mjJNT_BALL, "slide": mj.mjtJoint.mjJNT_SLIDE}
+    into_body = rotation(body.quaternion).inv()
+    added = made.add_joint(
+        name=joint.name,
+        type=kinds[joint.kind],
+        pos=into_body.apply(np.subtract(joint.anchor, body.position)),
+        axis=into_body.apply(joint.axis),
+    )
+    if joint.limits is not None:
+        added.range = joint.limits
+        added.limited = True
+        added.solref_limit = (-STIFFNESS, -damping(0.0))
+    if joint.drive is not None:
+        speed, gain = joint.drive
+        actuator = spec.add_actuator(name=joint.name, target=joint.name, trntype=mj.mjtTrn.mjTRN_JOINT)
+        # force = gain (speed - velocity)
+        actuator.gaintype, actuator.biastype = mj.mjtGain.mjGAIN_FIXED, mj.mjtBias.mjBIAS_AFFINE
+        actuator.gainprm[:3] = (0.0, 0.0, 0.0)
+        actuator.biasprm[:3] = (gain * speed, 0.0, -gain)
+
+
+def _add_shape(mj: Any, spec: Any, made: Any, name: str, shape: Shape, scene: Scene, purpose: str) -> None:
+    kinds = {
+        "box": mj.mjtGeom.mjGEOM_BOX,
+        "sphere": mj.mjtGeom.mjGEOM_SPHERE,
+        "cylinder": mj.mjtGeom.mjGEOM_CYLINDER,
+        "capsule": mj.mjtGeom.mjGEOM_CAPSULE,
+        "cone": mj.mjtGeom.mjGEOM_MESH,
+        "plane": mj.mjtGeom.mjGEOM_PLANE,
+    }
+    if purpose == "physics" and not shape.collides:
+        return
+    geom = made.add_geom(name=name, type=kinds[shape.kind], pos=shape.position, quat=shape.quaternion)
+    if shape.kind == "cone":
+        mesh = spec.add_mesh(name=name)
+        vertices, faces = cone_mesh(*shape.size)
+        mesh.uservert, mesh.userface = vertices.ravel(), faces.ravel()
+        geom.meshname = name
+    elif shape.kind == "plane":
+        geom.size = (*shape.size, 0.1)
+    else:
+        geom.size = (*shape.size, *(0.0,) * (3 - len(shape.size)))
+    if purpose == "render":
+        geom.contype = geom.conaffinity = 0
+        geom.material = shape.material
+    else:
+        geom.condim = 3
+        geom.friction = (shape.friction, 0.0, 0.0)
+        geom.solref = (-STIFFNESS, -damping(shape.restitution))
+        geom.solimp = IMPEDANCE
+
+
+def cone_mesh(radius: float, half: float, sides: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices float64 [sides + 2, 3] and triangles int32 [2 sides, 3], seen from outside counter-clockwise."""
+    angles = 2 * np.pi * np.arange(sides) / sides
+    ring = np.stack([radius * np.cos(angles), radius * np.sin(angles), np.full(sides, -half)], axis=1)
+    vertices = np.concatenate([ring, [[0.0, 0.0, half], [0.0, 0.0, -half]]])
+    i, j = np.arange(sides), (np.arange(sides) + 1) % sides
+    side = np.stack([i, j, np.full(sides, sides)], axis=1)
+    base = np.stack([j, i, np.full(sides, sides + 1)], axis=1)
+    return vertices, np.concatenate([side, base]).astype(np.int32)
+
+
+def _add_looks(mj: Any, spec: Any, scene: Scene, width: int, height: int) -> None:
+    spec.visual.global_.offwidth, spec.visual.global_.offheight = width, height
+    spec.visual.quality.shadowsize = SHADOW_SIZE
+    spec.visual.quality.offsamples = 0
+    spec.visual.headlight.ambient = scene.sky.ambient
+    spec.visual.headlight.diffuse = (0.12, 0.12, 0.12)
+    spec.visual.headlight.specular = (0.0, 0.0, 0.0)
+    spec.visual.map.znear, spec.visual.map.zfar = 0.01, 60.0
+    # Lengths in MuJoCo's visual options are multiples of the extent: fix it, lest a wall change the shadows.
+    spec.stat.extent = 4.0
+    spec.stat.center = (0.0, 0.0, 0.5)
+    spec.add_texture(
+        name="sky",
+        type=mj.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mj.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=scene.sky.zenith,
+        rgb2=scene.sky.horizon,
+        width=128,
+        height=768,
+    )
+    for material in scene.materials:
+        _add_material(mj, spec, material)
+    for light in scene.lights:
+        spec.worldbody.add_light(
+            name=light.name,
+            type=mj.mjtLightType.mjLIGHT_DIRECTIONAL,
+            dir=light.direction,
+            pos=-4.0 * np.array(light.direction),
+            diffuse=light.diffuse,
+            specular=(0.3, 0.3, 0.3),
+            ambient=(0.0, 0.0, 0.0),
+            castshadow=light.shadow,
+        )
+    for camera in scene.cameras:
+        spec.worldbody.add_camera(
+            name=camera.name,
+            pos=camera.position,
+            quat=camera.quaternion,
+            fovy=camera.fovy,
+            mode=mj.mjtCamLight.mjCAMLIGHT_FIXED,
+        )
+
+
+def _add_material(mj: Any, spec: Any, material: Material) -> None:
+    made = spec.add_material(name=material.name, specular=material.specular, shininess=0.4)
+    made.reflectance = material.reflectance
+    if material.kind == "plain":
+        made.rgba = (*material.rgb, 1.0)
+        return
+    pixels = texture(material, TEXTURE_SIZE)
+    added = spec.add_texture(
+        name=material.name, type=mj.mjtTexture.mjTEXTURE_2D, width=TEXTURE_SIZE, height=TEXTURE_SIZE, nchannel=3
+    )
+    added.data = pixels.tobytes()
+    made.textures[mj.mjtTextureRole.mjTEXROLE_RGB] = material.name
+    made.texuniform = True
+    made.texrepeat = (1 / material.scale, 1 / material.scale)
+
+
+def _add_soft(mj: Any, spec: Any, soft: SoftBody, purpose: str) -> None:
+    raise NotImplementedError
