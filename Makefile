@@ -43,7 +43,7 @@ reproduce: $(INSTALLED)
 	@$(VENV)/bin/wfm-sim eval nano --episodes 200 --out runs/eval/nano
 	@$(VENV)/bin/wfm-sim eval trust --episodes 200 --out runs/eval/trust
 	@$(VENV)/bin/wfm-sim eval policy --policies $(STANDARD) --episodes 100 --seed 1 --out runs/eval/policy
-	@$(VENV)/bin/wfm-sim leaderboard runs/eval/nano runs/eval/policy -o runs/site
+	@$(VENV)/bin/wfm-sim leaderboard runs/eval/nano runs/eval/trust runs/eval/policy -o runs/site
 	@$(PY) benchmarks/statistics_coverage.py
 	@$(PY) benchmarks/action_mismatches.py
 

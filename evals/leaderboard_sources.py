@@ -1,7 +1,7 @@
 """From folders to submissions: a run folder of one of our evals, or a submission with its media.
 
     <folder>/submission.json   a submission; its clips and recordings lie beside it
-    <folder>/summary.json      a run of `wfm-sim demo` or `wfm-sim eval nano`, known by what it holds
+    <folder>/summary.json      a run of `wfm-sim demo`, `eval nano` or `eval trust`, known by what it holds
 
 A folder that is neither is searched, two folders deep, for folders that are.
 """
@@ -29,6 +29,8 @@ from wfm_sim.evals.submission import (
     Subject,
     Submission,
     Submitter,
+    Trust,
+    TrustBin,
     read_submission,
 )
 
@@ -83,7 +85,9 @@ def _read(path: Path) -> list[Source]:
         return [own]
     found = [source for folder in _folders(path, _DEPTH) if (source := read_folder(folder)) is not None]
     if not found:
-        raise UserError(f"{path} holds no {FILE_NAME} and no run of `wfm-sim eval policy`, `eval nano` or `demo`.")
+        raise UserError(
+            f"{path} holds no {FILE_NAME} and no run of `wfm-sim eval policy`, `eval nano`, `eval trust` or `demo`."
+        )
     return found
 
 
@@ -191,6 +195,41 @@ def _from_nano(summary: Mapping[str, Any], folder: Path) -> Submission:
     )
 
 
+def _from_trust(summary: Mapping[str, Any], folder: Path) -> Submission:
+    from wfm_sim.evals.trust_summary import LABELS
+
+    model, tolerance = summary["model"], summary["tolerance"]
+    metrics = [
+        Metric(
+            name,
+            _estimate(value),
+            "higher" if name.startswith("auroc") else "lower",
+            LABELS[name].format(horizon=summary["horizon"]),
+            "" if name.startswith("auroc") else "rate",
+            gate=summary["gates"][name]["limit"] if name in summary["gates"] else None,
+        )
+        for name, value in summary["headline"].items()
+    ]
+    caught = (summary["exploit"] or {}).get("untrusted")
+    if caught is not None:
+        metrics.append(Metric("exploit_untrusted", _estimate(caught), "higher", "exploits that are untrusted", "rate"))
+    bins = (
+        TrustBin(b["low"], b["high"], b["predicted"], _estimate(b["observed"])) for b in summary["reliability"]["now"]
+    )
+    return Submission(
+        **_head("trust", model, folder),
+        world_model=Subject(model),
+        metrics=tuple(metrics),
+        trust=Trust(tuple(bins), str(tolerance.get("meaning", ""))),
+        protocol=Protocol(
+            f"wfm-sim eval trust: {summary['protocol']['steps']} steps imagined open loop, diverged or not at every step",
+            episodes=summary["episodes"],
+            seeds=f"held-out episodes from seed {summary['protocol']['first_seed']} on",
+            truth="MuJoCo",
+        ),
+    )
+
+
 def _head(kind: Kind, model: str, folder: Path) -> dict[str, Any]:
     """Fields that a run folder does not say itself; the id is the same when the run is repeated into its folder."""
     changed = datetime.fromtimestamp((folder / SUMMARY).stat().st_mtime, UTC)
@@ -225,5 +264,6 @@ Known = Callable[[Mapping[str, Any]], bool]
 Convert = Callable[[Mapping[str, Any], Path], Submission]
 _RUNS: tuple[tuple[Known, Convert], ...] = (
     (lambda s: {"cells", "policies", "episode_agreement"} <= set(s), _from_demo),
+    (lambda s: {"headline", "gates", "reliability", "collapse"} <= set(s), _from_trust),
     (lambda s: {"headline", "gates", "horizon"} <= set(s), _from_nano),
 )

@@ -15,6 +15,7 @@ KINDS: dict[Kind, tuple[str, str]] = {
         "Tabletop gates",
         "Is the model a usable simulator of the tabletop, open loop on held-out scenes?",
     ),
+    "trust": ("Trust", "Does the model's trust in itself say which imagined steps are still true?"),
     "physics": ("Physics alignment", "Do imagined objects move as in the physics twin?"),
     "consistency": ("3D consistency", "Is what the camera sees one rigid scene?"),
     "video": ("Video prediction", "How close are imagined frames to recorded ones?"),

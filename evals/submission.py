@@ -24,7 +24,7 @@ SCHEMA_VERSION = 1
 FILE_NAME = "submission.json"
 ALL = "all"  # the task of a cell that pools all tasks of its policy
 
-Kind = Literal["policy", "nano", "physics", "consistency", "video"]
+Kind = Literal["policy", "nano", "trust", "physics", "consistency", "video"]
 Better = Literal["higher", "lower", "neither"]
 
 

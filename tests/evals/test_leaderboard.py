@@ -175,6 +175,38 @@ def test_a_nano_run_becomes_a_submission(nano_run: Path) -> None:
     assert view.show_metric(by["agreement"]).gate == "not met"
 
 
+def test_a_trust_run_becomes_a_submission_with_its_reliability(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "trust"
+    path.mkdir(parents=True)
+    value = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 200}
+    right = {"value": 0.4, "low": 0.3, "high": 0.5, "n": 31}
+    summary = {
+        "model": "nano-tabletop",
+        "episodes": 200,
+        "horizon": 5,
+        "headline": {"auroc_ahead": value, "ece_now": {**value, "value": 0.75}},
+        "gates": {"auroc_ahead": {"limit": 0.9, "side": "at least", "value": 0.8, "met": False}},
+        "reliability": {"now": [{"low": 0.0, "high": 0.5, "predicted": 0.3, "observed": right, "n": 64}]},
+        "collapse": {},
+        "exploit": {"untrusted": {"value": 0.5, "low": 0.2, "high": 0.8, "n": 8}},
+        "tolerance": {"meaning": "within 5 px"},
+        "protocol": {"steps": 24, "first_seed": 10},
+    }
+    (path / "summary.json").write_text(json.dumps(summary))
+    (source,) = read_sources([path])
+    found = source.submission
+    assert found.kind == "trust" and found.id == "trust-nano-tabletop"
+    assert {m.name: (m.better, m.gate) for m in found.metrics} == {
+        "auroc_ahead": ("higher", 0.9),
+        "ece_now": ("lower", None),
+        "exploit_untrusted": ("higher", None),
+    }
+    assert found.trust is not None and found.trust.meaning == "within 5 px"
+    assert found.trust.bins[0].observed.value == 0.4 and found.trust.bins[0].predicted == 0.3
+    build([path], tmp_path / "site")
+    assert "reliability diagram" in (tmp_path / "site" / "index.html").read_text()
+
+
 def test_folders_of_runs_are_searched(demo_run: Path, nano_run: Path, tmp_path: Path) -> None:
     assert len(read_sources([tmp_path])) == 2
     assert len(read_sources([tmp_path, demo_run])) == 2  # the same folder twice is one
