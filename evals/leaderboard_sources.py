@@ -220,9 +220,12 @@ def _from_trust(summary: Mapping[str, Any], folder: Path) -> Submission:
         **_head("trust", model, folder),
         world_model=Subject(model),
         metrics=tuple(metrics),
-        trust=Trust(tuple(bins), str(tolerance.get("meaning", ""))),
+        trust=Trust(
+            tuple(TrustBin(b["low"], b["high"], b["predicted"], _estimate(b["observed"])) for b in bins),
+            str(tolerance.get("meaning", "")),
+        ),
         protocol=Protocol(
-            f"wfm-sim eval trust: {summary['protocol']['steps']} steps imagined open loop, diverged or not at every step",
+            f"wfm-sim eval trust: {summary['protocol']['steps']} steps imagined open loop, each within tolerance or not",
             episodes=summary["episodes"],
             seeds=f"held-out episodes from seed {summary['protocol']['first_seed']} on",
             truth="MuJoCo",
