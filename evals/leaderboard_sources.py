@@ -220,12 +220,9 @@ def _from_trust(summary: Mapping[str, Any], folder: Path) -> Submission:
         **_head("trust", model, folder),
         world_model=Subject(model),
         metrics=tuple(metrics),
-        trust=Trust(
-            tuple(TrustBin(b["low"], b["high"], b["predicted"], _estimate(b["observed"])) for b in bins),
-            str(tolerance.get("meaning", "")),
-        ),
+        trust=Trust(tuple(bins), str(tolerance.get("meaning", ""))),
         protocol=Protocol(
-            f"wfm-sim eval trust: {summary['protocol']['steps']} steps imagined open loop, each within tolerance or not",
+            f"wfm-sim eval trust: {summary['protocol']['steps']} steps imagined open loop, is each within tolerance",
             episodes=summary["episodes"],
             seeds=f"held-out episodes from seed {summary['protocol']['first_seed']} on",
             truth="MuJoCo",
