@@ -14,7 +14,8 @@ import numpy as np
 from wfm_sim.action_contract import CANONICAL, ActionContract
 from wfm_sim.action_conversion import convert
 from wfm_sim.errors import UserError
-from wfm_sim.evals.check_actions_poses import check_alignment, check_frame, check_gripper, check_rotation
+from wfm_sim.evals.check_actions_gripper import check_gripper
+from wfm_sim.evals.check_actions_poses import check_alignment, check_frame, check_rotation
 from wfm_sim.evals.check_actions_report import Check, Finding, Report, Strength
 from wfm_sim.evals.check_actions_scale import (
     ROBOT_ARMS,
@@ -173,16 +174,3 @@ def _written_translation(rows: Array, source: ActionContract) -> Array:
     pose = replace(source, kind="absolute", rotation_rule="compose")
     plain = replace(CANONICAL, name="pose", kind="absolute", rate_hz=source.rate_hz)
     return convert(rows, pose, plain, np.zeros((len(rows), 6)))[:, :3].astype(np.float64)
-
-
-_ORDER = (
-    _motion,
-    _absolute,
-    check_scale,
-    check_gripper_range,
-    check_alignment,
-    check_frame,
-    check_rotation,
-    check_gripper,
-    check_rate,
-)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from wfm_sim.action_contract import CANONICAL, ActionContract
 from wfm_sim.envs.twin import TabletopMuJoCoEnv
 from wfm_sim.errors import UserError
-from wfm_sim.evals.check_actions_poses import ROTATION_WORDS, first_events, inverted_gripper, rotation_options
+from wfm_sim.evals.check_actions_gripper import first_events, inverted_gripper
+from wfm_sim.evals.check_actions_poses import ROTATION_WORDS, rotation_options
 from wfm_sim.evals.check_actions_probes import estimate_frame, estimate_turns, make_twin, probe, reaction
 from wfm_sim.evals.check_actions_report import Check, Finding, Report, Strength
 from wfm_sim.evals.check_actions_rollouts import Bench, Rollout, run
@@ -39,6 +40,7 @@ MAX_ROUNDS = 5
 # Upper quartile of step lengths over the reference, below which a higher rate is suspected: experts and random play
 # have 0.9 to 1.2, a third of it at 15 Hz; an expert of half the usual speed has 0.5 and is left alone.
 RATE_RATIO = 0.43
+BEGINNING = 12  # steps; those of experts that succeed take 8 to 19
 
 
 def check_policy(
@@ -167,7 +169,8 @@ def run_lengths(bench: Bench, source: ActionContract, seeds: Sequence[int]) -> f
 
 
 def _scale(bench: Bench, source: ActionContract, rollouts: list[Rollout]) -> Outcomes:
-    found = sizes([r.actions for r in rollouts], bench.reference)
+    # How an episode begins: what follows shows what a wrong unit did to it, such as an arm that never arrives.
+    found = sizes([r.actions[:BEGINNING] for r in rollouts], bench.reference)
     words = (
         f"fast steps {found.fast_translation * 1000:.3g} mm and {found.fast_rotation:.3g} rad; {bench.reference.name}: "
     )

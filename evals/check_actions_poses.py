@@ -1,4 +1,4 @@
-"""Checks of recorded actions against the poses that followed: step, frame, rotation and gripper."""
+"""Checks of recorded actions against the poses that followed: step, frame and rotation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from wfm_sim.action_conversion import convert
 from wfm_sim.actions import actions_from_states
 from wfm_sim.evals.check_actions_report import Check, Finding, Strength
 from wfm_sim.evals.check_actions_view import Array, Outcome, View
-from wfm_sim.evals.statistics import wilson
 
 
 def _agreement(predicted: Sequence[Array], seen: Sequence[Array]) -> tuple[float, Array]:
@@ -142,58 +141,3 @@ def rotation_options(source: ActionContract) -> dict[str, ActionContract]:
         code: replace(source, **({"name": f"{source.name}, {code}", **change} if code else {}))  # type: ignore[arg-type]
         for code, change in changes.items()
     }
-
-
-def inverted_gripper(source: ActionContract) -> ActionContract:
-    """`source` with open and closed exchanged."""
-    name = f"{source.name}, gripper-inverted"
-    return replace(source, name=name, gripper_open=source.gripper_closed, gripper_closed=source.gripper_open)
-
-
-def check_gripper(view: View) -> Outcome:
-    says = "gripper inverted: open and closed are exchanged"
-    if view.states is not None and view.states[0].shape[1] >= 7:
-        told = [rows[:, 6] - 0.5 for rows in view.actions]
-        seen = [s[1:, 6] for s in view.states]
-        spread = float(np.std(np.concatenate(seen))), float(np.std(np.concatenate(told)))
-        if min(spread) > 0.05:
-            correlation, low, high = _correlation(told, seen)
-            words = f"command and recorded gripper correlate at {correlation:+.2f} [{low:+.2f}, {high:+.2f}]"
-            if correlation < -0.3 and high < 0:
-                return Finding("gripper-inverted", says, "strong", (words,), inverted_gripper(view.source))
-            if correlation > 0.3 and low > 0:
-                return Check("gripper", "ok", words)
-    closes, opens = first_events([rows[:, 6] for rows in view.actions])
-    share = wilson(closes, closes + opens)
-    words = f"the first gripper event closes in {closes} of {closes + opens} episodes that have one"
-    if share.value is None or share.low is None or share.high is None:
-        return Check("gripper", "cannot tell", "the gripper never changes")
-    if share.high < 0.35:
-        return Finding("gripper-inverted", says, "moderate", (words,), inverted_gripper(view.source))
-    return Check("gripper", "ok" if share.low > 0.5 else "cannot tell", words)
-
-
-def first_events(openings: Sequence[Array]) -> tuple[int, int]:
-    """In how many episodes the first change of the gripper closes it, and in how many it opens it. A robot that begins
-    with an open gripper and grasps something closes first."""
-    closes = opens = 0
-    for opening in openings:
-        is_open = opening > 0.5
-        change = np.flatnonzero(is_open[1:] != is_open[:-1])
-        if len(change):
-            closes += bool(is_open[change[0]])
-            opens += not is_open[change[0]]
-    return closes, opens
-
-
-def _correlation(told: Sequence[Array], seen: Sequence[Array]) -> tuple[float, float, float]:
-    """Pearson's r of pooled values with its bootstrap interval over episodes."""
-
-    def pooled(rows: Sequence[int]) -> float:
-        a, b = np.concatenate([told[i] for i in rows]), np.concatenate([seen[i] for i in rows])
-        return float(np.corrcoef(a, b)[0, 1]) if min(a.std(), b.std()) > 1e-6 else 0.0
-
-    rng = np.random.default_rng(0)
-    samples = [pooled(rng.integers(len(told), size=len(told)).tolist()) for _ in range(300)]
-    low, high = (float(q) for q in np.quantile(samples, [0.025, 0.975]))
-    return pooled(range(len(told))), low, high

@@ -21,10 +21,13 @@ from wfm_sim.assets.tabletop import WORKSPACE, layout_of, sample_scene
 from wfm_sim.cli import main
 from wfm_sim.errors import UserError
 from wfm_sim.evals.check_actions import check_actions, check_data, check_policy, fix_code
+from wfm_sim.evals.check_actions_gripper import first_events
 from wfm_sim.evals.check_actions_model import check_model
 from wfm_sim.evals.check_actions_view import Recording
 from wfm_sim.evals.contestants import make_policy
+from wfm_sim.policies.base import Policy
 from wfm_sim.policies.scripted import ScriptedExpert
+from wfm_sim.policies.simple import RandomPolicy
 from wfm_sim.policies.wrappers import Converted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,17 +44,27 @@ def load_benchmark() -> ModuleType:
 
 BENCHMARK = load_benchmark()
 NAMES = list(BENCHMARK.MISMATCHES)
-NAMED_BLIND = ("none", "x20 missing", "x20 twice", "15 Hz into 5 Hz", "absolute poses", "millimetres")
+NAMED_BLIND = (
+    "none", "gripper inverted", "x20 missing", "x20 twice", "15 Hz into 5 Hz", "absolute poses", "millimetres",
+)  # fmt: skip
 
 
 def recordings(seed: int, count: int = 16, steps: int = 26) -> list[Recording]:
     """Episodes of exact and of noisy experts by dead reckoning, without physics: poses are where the actions lead."""
     rng = np.random.default_rng(seed)
+    return [
+        dead_reckoned(
+            ScriptedExpert(float(rng.uniform(0.05, 0.3)) if index % 2 else 0.0), [1000 * seed + index], steps
+        )[0]
+        for index in range(count)
+    ]
+
+
+def dead_reckoned(policy: Policy, scenes: list[int], steps: int) -> list[Recording]:
     found = []
-    for index in range(count):
-        layout = layout_of(sample_scene(1000 * seed + index))
-        policy = ScriptedExpert(float(rng.uniform(0.05, 0.3)) if index % 2 else 0.0)
-        policy.reset({"layout": {key: np.asarray(value)[None] for key, value in layout.items()}}, [index])
+    for scene in scenes:
+        layout = layout_of(sample_scene(scene))
+        policy.reset({"layout": {key: np.asarray(value)[None] for key, value in layout.items()}}, [scene])
         poses, actions = [layout["start"].astype(np.float64)], []
         for _ in range(steps):
             action = policy.act({"agent_pos": poses[-1][None].astype(np.float32)})[0]
@@ -81,9 +94,7 @@ def test_data_with_poses(name: str, episodes: list[Recording]) -> None:
             np.testing.assert_allclose(mended, truth.actions, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "name", ["none", "x20 missing", "x20 twice", "15 Hz into 5 Hz", "absolute poses", "millimetres"]
-)
+@pytest.mark.parametrize("name", NAMED_BLIND)
 def test_data_without_poses(name: str, episodes: list[Recording]) -> None:
     contract, expected = BENCHMARK.MISMATCHES[name]
     bare = [Recording(r.actions) for r in BENCHMARK.misread(episodes, contract)]
@@ -91,6 +102,29 @@ def test_data_without_poses(name: str, episodes: list[Recording]) -> None:
     assert report.codes == ([expected] if expected else [])
     if not expected:
         assert {c.name: c.verdict for c in report.checks}["frame"] == "cannot tell"
+
+
+def test_the_gripper_of_play_is_not_told_from_actions_alone() -> None:
+    """Random play opens first as often as it closes first: no alarm, whichever way its gripper is written."""
+    verdicts = []
+    for seed in range(6):
+        play = dead_reckoned(RandomPolicy(), [1000 * seed + index for index in range(24)], 26)
+        for source in (CANONICAL, BENCHMARK.MISMATCHES["gripper inverted"][0]):
+            report = check_data([Recording(convert(r.actions, CANONICAL, source)) for r in play], CANONICAL)
+            verdicts.append({check.name: check.verdict for check in report.checks}.get("gripper", "mismatch"))
+    assert verdicts.count("mismatch") == 0 and verdicts.count("cannot tell") >= 0.9 * len(verdicts)
+
+
+def test_first_events_at_the_low_point() -> None:
+    down_up = np.concatenate([np.linspace(0.08, 0.02, 6), np.linspace(0.02, 0.08, 6)])[:, None]
+    heights = [down_up[:, 0], down_up[:, 0], np.full(12, 0.02), down_up[::-1, 0]]
+    closing = np.array([1.0] * 5 + [0.0] * 6)
+    early = np.array([1.0] * 2 + [0.0] * 9)
+    openings = [closing, early, closing, closing]  # a grasp, one in mid-air, one without any way, a grasp
+    assert first_events(openings) == (4, 0)
+    assert first_events(openings, heights) == (2, 0)
+    assert first_events([1 - o for o in openings], heights) == (0, 2)
+    assert first_events([np.ones(11)], heights[:1]) == (0, 0)
 
 
 def test_several_mismatches_are_found_one_after_the_other(episodes: list[Recording]) -> None:
