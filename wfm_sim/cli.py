@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from wfm_sim import cli_actions, cli_eval, cli_generate, cli_leaderboard, cli_models, cli_policies, cli_train
+from wfm_sim import cli_actions, cli_eval, cli_generate, cli_leaderboard, cli_models, cli_physics, cli_policies, cli_train
 from wfm_sim.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.add_typer(cli_train.app, name="train")
 app.add_typer(cli_eval.app, name="eval")
 app.add_typer(cli_leaderboard.app, name="leaderboard")
+app.add_typer(cli_physics.app, name="physics")
 app.command()(cli_eval.demo)
 app.command()(cli_actions.check_actions)
 app.command()(cli_models.models)

@@ -1,0 +1,1 @@
+"""The physics-alignment benchmark: generating episodes, tracking objects in videos, and scoring predictions."""

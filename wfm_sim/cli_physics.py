@@ -1,0 +1,73 @@
+"""`wfm-sim physics ...`: the physics-alignment benchmark; thin over wfm_sim.evals.physics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Rigid-body scenes: generate them, and score video models on them.",
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def generate(
+    out: Annotated[Path, typer.Option(help="The data set's folder; the same command again resumes.")],
+    scenes: Annotated[str, typer.Option(help="Names with commas between, or all.")] = "all",
+    episodes: Annotated[int, typer.Option(help="Per scene.")] = 100,
+    views: Annotated[int, typer.Option(help="Cameras per episode, 1 to 4.")] = 4,
+    frames: Annotated[int, typer.Option(help="Per video.")] = 100,
+    fps: Annotated[int, typer.Option(help="Frames per second.")] = 24,
+    size: Annotated[str, typer.Option(help="Of the frames in pixels: 256 for a square, or WIDTHxHEIGHT.")] = "256",
+    backend: Annotated[str, typer.Option(help="The engine: mujoco, physx or isaac.")] = "mujoco",
+    seed: Annotated[int, typer.Option(help="Sets of different seeds share no episode.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes; 0 takes one per core.")] = 0,
+    extensions: Annotated[bool, typer.Option("--extensions", help="Let 'all' take the extension set too.")] = False,
+) -> None:
+    """Simulate and render episodes: videos, instance masks, poses and a manifest with a hash of every file."""
+    import os
+
+    from wfm_sim.evals.physics.generate import GenerateSettings, choose_scenes
+    from wfm_sim.evals.physics.generate import generate as run
+    from wfm_sim.progress import bar
+
+    settings = GenerateSettings(
+        scenes=choose_scenes(scenes, extensions),
+        episodes=episodes,
+        views=views,
+        frames=frames,
+        fps=fps,
+        size=parse_size(size),
+        backend=backend,
+        seed=seed,
+    )
+    with bar("generating") as progress:
+        result = run(out, settings, workers or os.cpu_count() or 1, progress)
+    rate = f" ({result.written} new, {60 * result.written / max(result.seconds, 1e-9):.1f} a minute)"
+    print(f"{result.episodes} episodes in {out}{rate if result.written else ''}, {result.hash}")
+
+
+@app.command()
+def verify(data: Annotated[Path, typer.Argument(help="The data set's folder.")]) -> None:
+    """Compare every file of a data set with the hash in its manifest."""
+    from wfm_sim.errors import UserError
+    from wfm_sim.evals.physics.generate import verify as run
+
+    wrong = run(data)
+    if wrong:
+        raise UserError(f"{data}: {len(wrong)} files are missing or changed, the first is {wrong[0]}")
+    print(f"{data}: every file is as the manifest says")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """'256' -> (256, 256), '1920x1080' -> (1080, 1920): (height, width). UserError for anything else."""
+    from wfm_sim.errors import UserError
+
+    width, times, height = text.lower().partition("x")
+    if not (width.isdigit() and (height.isdigit() if times else not height)):
+        raise UserError(f"size {text!r}: expected pixels, such as 256 or WIDTHxHEIGHT, such as 1920x1080")
+    return int(height or width), int(width)
