@@ -10,11 +10,15 @@ from wfm_sim.world_model import WorldModel
 
 
 def load_judge(judge: Any) -> Judges | None:
-    """The judge of this name or path; None for None or 'none'; a judge is passed through."""
+    """The judge of this name, path or address (openai:MODEL@URL); None for None or 'none'; a judge itself."""
     if judge is None or judge == "none":
         return None
     if not isinstance(judge, str | Path):
         return judge  # type: ignore[no-any-return]
+    if isinstance(judge, str) and judge.startswith("openai:"):
+        from wfm_sim.evals.vlm_judge import parse_vlm_judge
+
+        return parse_vlm_judge(judge)
     from wfm_sim.judge import load_judge as load
 
     return load(judge)
@@ -27,3 +31,10 @@ def load_model(world_model: str | Path | WorldModel) -> WorldModel:
     from wfm_sim.models import load
 
     return load(world_model)
+
+
+def judge_name(judge: Any) -> str:
+    """What to call a judge that was given as a name, a path, an address or an object."""
+    if not isinstance(judge, str | Path):
+        return str(getattr(judge, "name", type(judge).__name__))
+    return str(judge) if "://" in str(judge) else Path(judge).stem

@@ -19,10 +19,11 @@ from rich.console import Console
 
 from wfm_sim.assets.tabletop import TASKS, check_task
 from wfm_sim.data.files import atomic_path
+from wfm_sim.envs.worlds import MAX_EPISODE_STEPS
 from wfm_sim.errors import UserError
 from wfm_sim.evals import provenance
 from wfm_sim.evals.jobs import MODEL, TWIN, Job, Speed, plan
-from wfm_sim.evals.loading import load_judge, load_model
+from wfm_sim.evals.loading import judge_name, load_judge, load_model
 from wfm_sim.evals.policy_loading import code_hash, make_policy
 from wfm_sim.evals.policy_report import markdown, page, terminal_table
 from wfm_sim.evals.policy_run_clips import ClipEntry, choose, write_clips
@@ -88,13 +89,15 @@ def main(
         )
     jobs = plan(policies, tasks, episodes, seed=seed)
     env = model_env(model, verdicts, min(num_envs, len(jobs)))
+    if announce := getattr(verdicts, "announce", None):  # a remote judge is asked about every frame of every row
+        console.print(announce((len(jobs) + env.num_envs) * (MAX_EPISODE_STEPS + 1)), highlight=False, soft_wrap=True)
     trust = getattr(env.unwrapped.world, "trust", None)  # type: ignore[attr-defined]
     settings = {
         "format": FORMAT,
         "world model": model.spec.name,
         "world model hash": provenance.network_hash(model),
         "precision": str(getattr(model, "dtype", "unknown")).removeprefix("torch."),
-        "judge": _name(judge),
+        "judge": judge_name(judge),
         "judge hash": provenance.network_hash(verdicts),
         "trust hash": provenance.network_hash(trust),
         "policies": list(policies),
@@ -249,7 +252,3 @@ def _print(
 def _policy_hash(name: str) -> str | None:
     """Of your code, or of a learned policy's weights; None for what is part of wfm-sim."""
     return code_hash(name) or provenance.network_hash(make_policy(name))
-
-
-def _name(judge: Any) -> str:
-    return Path(judge).stem if isinstance(judge, str | Path) else type(judge).__name__

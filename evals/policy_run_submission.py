@@ -79,4 +79,4 @@ def _metrics(summary: RunSummary) -> Iterator[Metric]:
 
 def _cell(row: PolicyRow) -> PolicyCell:
     untrusted = None if row.left_out is None else wilson(row.left_out, row.imagined.n)
-    return PolicyCell(row.policy, row.task, row.imagined, row.twin, untrusted)
+    return PolicyCell(row.policy, row.task, row.imagined, row.twin, untrusted, row.corrected)

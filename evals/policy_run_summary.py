@@ -4,7 +4,8 @@ with and without the episodes that the model is not to be trusted in, and how we
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import hypot
 from typing import Any
 
 from wfm_sim.evals.comparison_summary import ALL, Comparison, summarise, summary_lines
@@ -13,32 +14,64 @@ from wfm_sim.evals.judge_error import rogan_gladen
 from wfm_sim.evals.statistics import Estimate, wilson
 
 NO_TWIN = "run without the physics twin"
-NO_CONFUSION = "the judge's confusion matrix on episodes is not known"
+NO_CONFUSION = "the judge's confusion matrix on episodes is not known; `wfm-sim eval judge --write` counts it"
 NO_TRUST = "the world model says no trust"
 
 
 @dataclass(frozen=True)
 class JudgeErrors:
-    """The judge's verdicts on episodes whose truth was known, counted: its confusion matrix."""
+    """The judge's verdicts on episodes whose truth was known, counted: its confusion matrix, and that of each task
+    where tasks were counted apart."""
 
     tp: int
     fn: int
     tn: int
     fp: int
+    tasks: Mapping[str, JudgeErrors] = field(default_factory=dict)
 
     @classmethod
     def of(cls, judge: Any) -> JudgeErrors | None:
         """As the judge's own file says it (`judge.quality["confusion"]`), else None."""
-        counts = (getattr(judge, "quality", None) or {}).get("confusion")
+        return cls._read((getattr(judge, "quality", None) or {}).get("confusion"))
+
+    @classmethod
+    def _read(cls, counts: Any) -> JudgeErrors | None:
         if not isinstance(counts, Mapping) or not {"tp", "fn", "tn", "fp"} <= set(counts):
             return None
-        return cls(*(int(counts[name]) for name in ("tp", "fn", "tn", "fp")))
+        tasks = counts.get("tasks")
+        found = {k: cls._read(v) for k, v in tasks.items()} if isinstance(tasks, Mapping) else {}
+        own = {task: errors for task, errors in found.items() if errors is not None}
+        tp, fn, tn, fp = (int(counts[name]) for name in ("tp", "fn", "tn", "fp"))
+        return cls(tp, fn, tn, fp, own)
 
     def correct(self, found: Estimate) -> Estimate:
         """A share of episodes judged a success -> the share that is one, with the uncertainty of both."""
         if found.value is None:
             return found
         return rogan_gladen(round(found.value * found.n), found.n, (self.tp, self.fn), (self.tn, self.fp))
+
+    def correct_tasks(self, found: Mapping[str, Estimate]) -> Estimate:
+        """The same over episodes of several tasks, each task with its own matrix where all of them have one.
+
+        Tasks are then put together by their numbers of episodes, and their intervals, which are independent, by the
+        variances that they stand for (MOVER, Zou & Donner 2008).
+        """
+        scored = {task: e for task, e in found.items() if e.value is not None}
+        total = sum(e.n for e in scored.values())
+        if not total:
+            return Estimate.none("no episode is left")
+        if not set(scored) <= set(self.tasks):
+            judged = sum(round((e.value or 0.0) * e.n) for e in scored.values())
+            return self.correct(wilson(judged, total))
+        parts = {task: self.tasks[task].correct(e) for task, e in scored.items()}
+        for task, part in parts.items():
+            if part.value is None or part.low is None or part.high is None:
+                return Estimate.none(f"{task}: {part.unscored}", total) if len(parts) > 1 else part
+        rows = [(scored[t].n / total, p.value or 0.0, p.low or 0.0, p.high or 0.0) for t, p in parts.items()]
+        value = sum(share * v for share, v, _, _ in rows)
+        low = value - hypot(*(share * (v - lower) for share, v, lower, _ in rows))
+        high = value + hypot(*(share * (upper - v) for share, v, _, upper in rows))
+        return Estimate(value, max(low, 0.0), min(high, 1.0), total)
 
 
 @dataclass(frozen=True)
@@ -47,7 +80,8 @@ class PolicyRow:
 
     Attributes:
         imagined: Share of imagined episodes judged a success.
-        corrected: The same without the judge's error (Rogan and Gladen 1978).
+        corrected: The same without the judge's error (Rogan and Gladen 1978), each task with its own confusion matrix
+            where the judge's file has one.
         twin: True success on the same scenes.
         left_out: Imagined episodes that are not trusted; None where no trust is recorded.
         trusted: Like `imagined`, over the rest.
@@ -144,12 +178,13 @@ def summarise_run(
         mine = [j for j in jobs if j.policy == policy and task in (ALL, j.task)]
         kept = [j for j in mine if j not in untrusted]
         imagined = _share(by, MODEL, mine)
+        by_task = {t: _share(by, MODEL, [j for j in mine if j.task == t]) for t in dict.fromkeys(j.task for j in mine)}
         recorded = any(j in minimum for j in mine)
         return PolicyRow(
             policy=policy,
             task=task,
             imagined=imagined,
-            corrected=Estimate.none(NO_CONFUSION, imagined.n) if errors is None else errors.correct(imagined),
+            corrected=Estimate.none(NO_CONFUSION, imagined.n) if errors is None else errors.correct_tasks(by_task),
             twin=_share(by, TWIN, mine) if twin else Estimate.none(NO_TWIN),
             left_out=len(mine) - len(kept) if recorded else None,
             trusted=_share(by, MODEL, kept) if recorded else Estimate.none(NO_TRUST),

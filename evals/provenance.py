@@ -16,9 +16,10 @@ PACKAGES = ("torch", "mujoco", "gymnasium", "numpy")
 
 
 def network_hash(thing: Any) -> str | None:
-    """`weights_hash` of a world model, or of the network inside a judge or a trust; None where there is none."""
-    found = weights_hash(thing)
-    return found if found is not None else weights_hash(getattr(thing, "network", None))
+    """`weights_hash` of a world model, or of the network inside a judge or a trust, or the `fingerprint` of a judge
+    whose weights are elsewhere; None where there is none."""
+    found = weights_hash(thing) or weights_hash(getattr(thing, "network", None))
+    return found or getattr(thing, "fingerprint", None)
 
 
 def versions() -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wfm_sim import cli_trust
+from wfm_sim import cli_judge, cli_trust
 
 app = typer.Typer(no_args_is_help=True, help="Judge a world model.", rich_markup_mode=None)
 
@@ -104,4 +104,5 @@ def policy(
     )
 
 
+app.command("judge")(cli_judge.evaluate)
 app.command("trust")(cli_trust.evaluate)

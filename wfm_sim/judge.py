@@ -103,7 +103,8 @@ class Judge:
 
     Attributes:
         config: See `JudgeConfig`.
-        quality: What its training measured on held-out frames (balanced_accuracy, precision, recall, ...).
+        quality: What its training measured on held-out frames (balanced_accuracy, precision, recall, ...), and
+            `confusion`, its errors on whole episodes, once `wfm-sim eval judge --write` has counted them.
     """
 
     def __init__(self, network: JudgeNetwork, quality: dict[str, Any] | None = None) -> None:
@@ -158,10 +159,31 @@ def _index(kind: str, name: str, known: tuple[str, ...]) -> int:
 
 def save_judge(path: str | Path, network: JudgeNetwork, quality: dict[str, Any]) -> None:
     """Write a self-describing safetensors file: the weights, and as metadata the config and the measured quality."""
+    with atomic_path(path) as partial:
+        _write(partial, network, quality)
+
+
+def _write(path: Path, network: JudgeNetwork, quality: dict[str, Any]) -> None:
     weights = {name: value.detach().float().contiguous() for name, value in network.state_dict().items()}
     metadata = {"format": FORMAT, "config": json.dumps(asdict(network.config)), "quality": json.dumps(quality)}
-    with atomic_path(path) as partial:
-        save_file(weights, partial, metadata)
+    save_file(weights, path, metadata)
+
+
+def write_quality(path: str | Path, found: dict[str, Any]) -> None:
+    """Add to what a judge's file says of its quality; its weights, hence its hash, stay as they are.
+
+    Raises:
+        UserError: not the file of a judge, or a folder that cannot be written to.
+    """
+    path = Path(path)
+    judge = load_judge(path)
+    mode = path.stat().st_mode & 0o777
+    try:
+        with atomic_path(path) as partial:
+            _write(partial, judge.network, {**judge.quality, **found})
+            partial.chmod(mode)  # safetensors makes files that nobody else may read
+    except OSError as error:
+        raise UserError(f"{path} cannot be written to ({error.strerror}); copy it, and name the copy") from None
 
 
 def load_judge(name_or_path: str | Path) -> Judge:

@@ -4,6 +4,7 @@ from wfm_sim.evals.jobs import Job, Outcome
 from wfm_sim.evals.policy_report import markdown
 from wfm_sim.evals.policy_run_clips import choose
 from wfm_sim.evals.policy_run_summary import JudgeErrors, lines, summarise_run
+from wfm_sim.evals.proportions import wilson
 
 RATES = {"zero": (0, 0), "random": (1, 0), "noisy": (4, 6), "expert": (9, 10)}
 JOBS = [Job(policy, "push", seed) for policy in RATES for seed in range(10)]
@@ -78,3 +79,39 @@ def test_clips_show_disagreements_first_and_depend_on_no_order() -> None:
     assert chosen == choose(outcomes()[::-1], JOBS, 2)
     assert choose(outcomes(), JOBS, 0) == []
     assert len(choose(outcomes(), JOBS, 99)) == len(JOBS)
+
+
+def test_every_task_is_corrected_with_its_own_errors() -> None:
+    own = {"push": {"tp": 90, "fn": 10, "tn": 80, "fp": 20}, "pick": {"tp": 60, "fn": 40, "tn": 95, "fp": 5}}
+    total = {name: own["push"][name] + own["pick"][name] for name in own["push"]}
+    known = {"confusion": {**total, "tasks": own, "rule": "two frames"}}
+    errors = JudgeErrors.of(type("Judge", (), {"quality": known}))
+    assert errors is not None and set(errors.tasks) == {"push", "pick"}
+    jobs = [Job("noisy", task, seed) for task in ("push", "pick") for seed in range(100)]
+    ended = [
+        Outcome(world, job, job.seed < (41 if job.task == "push" else 27), 3, 0.0, None, None)
+        for job in jobs
+        for world in ("model", "twin")
+    ]
+    found = summarise_run(ended, jobs, errors=errors)
+    push, pick, both = [r.corrected for r in (*found.rows, *found.policies)]
+    assert push.value == pytest.approx((0.41 + 0.8 - 1) / (0.9 + 0.8 - 1))
+    assert pick.value == pytest.approx((0.27 + 0.95 - 1) / (0.6 + 0.95 - 1))
+    assert both.value == pytest.approx((push.value + pick.value) / 2) and both.n == 200
+    for side in ("low", "high"):  # independent halves: half-widths add in squares
+        widths = [getattr(e, side) - e.value for e in (push, pick)]
+        assert abs(getattr(both, side) - both.value) == pytest.approx(0.5 * (widths[0] ** 2 + widths[1] ** 2) ** 0.5)
+    # A task that was never counted apart takes the matrix of all.
+    jobs = [Job("noisy", "place", seed) for seed in range(10)]
+    ended = [Outcome(world, job, job.seed < 4, 3, 0.0, None, None) for job in jobs for world in ("model", "twin")]
+    pooled = summarise_run(ended, jobs, errors=errors).rows[0].corrected
+    assert pooled == errors.correct(wilson(4, 10))
+
+
+def test_a_task_that_cannot_be_corrected_is_named() -> None:
+    own = {"push": {"tp": 90, "fn": 10, "tn": 80, "fp": 20}, "pick": {"tp": 0, "fn": 0, "tn": 9, "fp": 0}}
+    known = {"confusion": {"tp": 90, "fn": 10, "tn": 89, "fp": 20, "tasks": own}}
+    errors = JudgeErrors.of(type("Judge", (), {"quality": known}))
+    assert errors is not None
+    found = errors.correct_tasks({"push": wilson(5, 10), "pick": wilson(5, 10)})
+    assert found.value is None and found.unscored.startswith("pick: ")
