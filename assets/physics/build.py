@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from wfm_sim.assets.physics import falls, mechanisms
+from wfm_sim.assets.physics import falls, mechanisms, slopes, stacks
 from wfm_sim.assets.physics.draft import GRAVITY, Author, Draft
 from wfm_sim.assets.physics.framing import FRAMES, frame_cameras
 from wfm_sim.assets.physics.look import FLOOR_TEXTURES, Paint, draw_lights, draw_walls
@@ -21,7 +21,13 @@ FLOOR_HALF = 40.0  # metres; what is drawn of the floor
 
 AUTHORS: dict[str, Author] = {
     "free_fall": falls.free_fall,
+    "planar_slope": slopes.planar_slope,
+    "u_slope": slopes.u_slope,
+    "stable_stack": stacks.stable_stack,
+    "unstable_stack": stacks.unstable_stack,
     "dominoes": mechanisms.dominoes,
+    "seesaw": mechanisms.seesaw,
+    "gyroscope": mechanisms.gyroscope,
 }
 SCENES = ("free_fall", "planar_slope", "u_slope", "stable_stack", "unstable_stack", "dominoes", "seesaw", "gyroscope")
 EXTENSIONS = ("newtons_cradle", "soft_drop", "bowl", "pusher")

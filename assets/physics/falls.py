@@ -1,4 +1,4 @@
-"""Free fall, and stacks that stand or do not."""
+"""Free fall."""
 
 from __future__ import annotations
 

@@ -10,8 +10,9 @@ import colorsys
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
-from wfm_sim.assets.physics.scene import Light, Material, Shape, Sky, Vector, vector
+from wfm_sim.assets.physics.scene import Light, Material, Shape, Sky, Vector, quaternion, vector
 
 # Hue [turns], saturation and value of the objects, each a name that a person would use.
 PALETTE: dict[str, Vector] = {
@@ -24,9 +25,6 @@ PALETTE: dict[str, Vector] = {
     "orange": (0.070, 0.95, 0.98),
     "purple": (0.750, 0.72, 0.62),
     "lime": (0.240, 0.88, 0.82),
-    "navy": (0.660, 0.85, 0.42),
-    "brown": (0.055, 0.75, 0.42),
-    "pink": (0.930, 0.42, 0.98),
 }
 OBJECT_TEXTURES = ("plain", "plain", "marble", "stripes", "noise", "checker")
 FLOOR_TEXTURES = ("checker", "wood", "tiles", "marble", "noise", "speckle")
@@ -72,6 +70,12 @@ class Paint:
             scale,
             specular=float(self.rng.uniform(0.1, 0.35)),
         )
+
+    def mark(self) -> str:
+        """The name of a white material, for a mark that shows how an object turns."""
+        if not any(material.name == "mark" for material in self.materials):
+            self._add("mark", "plain", (0.95, 0.95, 0.93), (0.95, 0.95, 0.93), 1.0)
+        return "mark"
 
     def ground(self, name: str, kinds: tuple[str, ...], scale: float, contrast: float = 0.16) -> str:
         """The name of a new muted material, `name` itself."""
@@ -120,11 +124,11 @@ def draw_walls(rng: np.random.Generator, paint: Paint, reach: float) -> tuple[Sh
         return ()
     material = paint.ground("wall", WALL_TEXTURES, 2.5, contrast=0.1)
     distance, half = reach + WALL_DISTANCE, WALL_HEIGHT / 2
-    size = ((0.05, distance, half), (distance, 0.05, half))
-    return tuple(
-        Shape(
-            "box", size[axis], material, position=vector([*(sign * distance * np.eye(2)[axis]), half]), collides=False
-        )
-        for axis in (0, 1)
-        for sign in (-1.0, 1.0)
-    )
+    shapes = []
+    for turn in range(4):
+        # A plane's normal is its z axis: here it points inwards. Its y axis is up. Planes cast no shadow.
+        x, y = np.cos(turn * np.pi / 2), np.sin(turn * np.pi / 2)
+        facing = Rotation.from_matrix(np.array([[y, 0.0, -x], [-x, 0.0, -y], [0.0, 1.0, 0.0]]))
+        place = vector([distance * x, distance * y, half])
+        shapes.append(Shape("plane", (distance, half), material, place, quaternion(facing), collides=False))
+    return tuple(shapes)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from wfm_sim.assets.mj import load_mujoco
+from wfm_sim.assets.physics.meshes import cone_hull
 from wfm_sim.assets.physics.scene import Body, Joint, Material, Scene, Shape, SoftBody, rotation
 from wfm_sim.assets.physics.textures import texture
 
@@ -114,7 +115,7 @@ def _add_shape(mj: Any, spec: Any, made: Any, name: str, shape: Shape, scene: Sc
     geom = made.add_geom(name=name, type=kinds[shape.kind], pos=shape.position, quat=shape.quaternion)
     if shape.kind == "cone":
         mesh = spec.add_mesh(name=name)
-        vertices, faces = cone_mesh(*shape.size)
+        vertices, faces = cone_hull(shape.size[0], shape.size[1])
         mesh.uservert, mesh.userface = vertices.ravel(), faces.ravel()
         geom.meshname = name
     elif shape.kind == "plane":
@@ -131,17 +132,6 @@ def _add_shape(mj: Any, spec: Any, made: Any, name: str, shape: Shape, scene: Sc
         geom.solimp = IMPEDANCE
 
 
-def cone_mesh(radius: float, half: float, sides: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices float64 [sides + 2, 3] and triangles int32 [2 sides, 3], seen from outside counter-clockwise."""
-    angles = 2 * np.pi * np.arange(sides) / sides
-    ring = np.stack([radius * np.cos(angles), radius * np.sin(angles), np.full(sides, -half)], axis=1)
-    vertices = np.concatenate([ring, [[0.0, 0.0, half], [0.0, 0.0, -half]]])
-    i, j = np.arange(sides), (np.arange(sides) + 1) % sides
-    side = np.stack([i, j, np.full(sides, sides)], axis=1)
-    base = np.stack([j, i, np.full(sides, sides + 1)], axis=1)
-    return vertices, np.concatenate([side, base]).astype(np.int32)
-
-
 def _add_looks(mj: Any, spec: Any, scene: Scene, width: int, height: int) -> None:
     spec.visual.global_.offwidth, spec.visual.global_.offheight = width, height
     spec.visual.quality.shadowsize = SHADOW_SIZE
@@ -149,8 +139,9 @@ def _add_looks(mj: Any, spec: Any, scene: Scene, width: int, height: int) -> Non
     spec.visual.headlight.ambient = scene.sky.ambient
     spec.visual.headlight.diffuse = (0.12, 0.12, 0.12)
     spec.visual.headlight.specular = (0.0, 0.0, 0.0)
-    spec.visual.map.znear, spec.visual.map.zfar = 0.01, 60.0
-    # Lengths in MuJoCo's visual options are multiples of the extent: fix it, lest a wall change the shadows.
+    spec.visual.map.znear, spec.visual.map.zfar = 0.01, 20.0
+    # Lengths in these options are multiples of the extent: fixed, lest a wall change the shadows. With the far plane
+    # further away (the default) the far floor has black specks.
     spec.stat.extent = 4.0
     spec.stat.center = (0.0, 0.0, 0.5)
     spec.add_texture(

@@ -8,9 +8,19 @@ from wfm_sim.assets.physics import Scene, Trajectory
 from wfm_sim.assets.physics.rollout import roll_out
 from wfm_sim.errors import UserError, unknown
 
-BACKENDS: dict[str, Callable[[Scene, int, float], Trajectory]] = {
-    "mujoco": roll_out,
-}
+
+
+def _mujoco(scene: Scene, frames: int, fps: float) -> Trajectory:
+    return roll_out(scene, frames, fps)
+
+
+def _physx(scene: Scene, frames: int, fps: float) -> Trajectory:
+    from wfm_sim.envs.physics.physx import simulate_physx
+
+    return simulate_physx(scene, frames, fps)
+
+
+BACKENDS: dict[str, Callable[[Scene, int, float], Trajectory]] = {"mujoco": _mujoco, "physx": _physx}
 
 
 def simulate(scene: Scene, frames: int = 100, fps: float = 24, backend: str = "mujoco") -> Trajectory:
