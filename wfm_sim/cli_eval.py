@@ -12,7 +12,10 @@ from wfm_sim import cli_judge, cli_trust
 app = typer.Typer(no_args_is_help=True, help="Judge a world model.", rich_markup_mode=None)
 
 Model = Annotated[str, typer.Option("--world-model", help="A shipped model's name or the path of a .safetensors file.")]
-Judge = Annotated[str, typer.Option(help="The success judge: a shipped one's name, a path, or none.")]
+Judge = Annotated[
+    str,
+    typer.Option(help="The success judge: a shipped one's name, a path, openai:MODEL@URL, or none."),
+]
 
 
 def demo(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from wfm_sim import judge as judges
-from wfm_sim.assets.tabletop import BLOCK_HALF, sample_scene
+from wfm_sim.assets.tabletop import BLOCK_HALF, TASKS, sample_scene
 from wfm_sim.cli import main as command_line
 from wfm_sim.envs import core
 from wfm_sim.envs.starts import Start
@@ -19,7 +19,9 @@ from wfm_sim.evals import judge_eval, judge_eval_run, judge_eval_sheet, judge_ev
 from wfm_sim.evals.heldout import FIRST_SEED, HeldOut
 from wfm_sim.evals.judge_eval_episodes import judge_plan, record
 from wfm_sim.evals.policy_run_summary import JudgeErrors
+from wfm_sim.evals.proportions import wilson
 from wfm_sim.evals.provenance import network_hash
+from wfm_sim.weights import shipped
 from wfm_sim.world_model import WorldModelSpec
 
 CONFIG = judges.JudgeConfig(("pick", "place", "push"), ("blue", "cyan", "green", "purple", "red", "yellow"))
@@ -253,3 +255,19 @@ def test_bad_input(
     error = capsys.readouterr().err
     assert error.startswith("error: ") and wanted in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_the_shipped_judge_can_be_corrected_for() -> None:
+    if "nano-tabletop-judge" not in shipped():
+        pytest.skip("the weights of the judge are not there yet")
+    judge = judges.load_judge("nano-tabletop-judge")
+    errors = JudgeErrors.of(judge)
+    assert errors is not None and set(errors.tasks) == set(TASKS)
+    for one in (errors, *errors.tasks.values()):
+        assert one.tp + one.fn >= 100 and one.tn + one.fp >= 100
+    for name in ("tp", "fn", "tn", "fp"):
+        assert getattr(errors, name) == sum(getattr(task, name) for task in errors.tasks.values())
+    assert judge.quality["confusion"]["episodes"] == errors.tp + errors.fn + errors.tn + errors.fp
+    found = errors.correct_tasks({task: wilson(50, 100) for task in TASKS})
+    assert found.value is not None and found.low is not None and found.high is not None
+    assert found.high - found.low > 0.1

@@ -78,6 +78,20 @@ def test_a_run_writes_everything_and_nothing_twice(run: Any, tmp_path: Path, mon
     assert {p: p.read_bytes() for p in written} == written
 
 
+def test_success_corrected_for_the_judge_is_handed_in(way_model: Any, way_judge: Any, tmp_path: Path) -> None:
+    class Measured:
+        quality = {"confusion": {"tp": 90, "fn": 10, "tn": 80, "fp": 20}}  # noqa: RUF012
+
+        def __call__(self, *asked: Any) -> Any:
+            return way_judge(*asked)
+
+    text = _run(way_model, Measured(), tmp_path / "run", twin=False, clips=0, episodes=5)
+    zero, expert = (c.corrected for c in read_submission(tmp_path / "run" / "submission.json").cells[:2])
+    assert zero is not None and expert is not None and (zero.value, expert.value) == (0.0, 1.0)
+    assert zero.high is not None and 0.3 < zero.high < 1  # five episodes, and a judge that misses a tenth
+    assert "corrected for the judge's error: unscored" not in text
+
+
 def test_interrupted_and_resumed_it_gives_the_same_records(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
