@@ -1,15 +1,16 @@
 """A scene in MuJoCo's words: a model to simulate, or one to render poses that may come from any engine.
 
 Contacts. MuJoCo's are springs: with the negative form of `solref` and an impedance near 1, two touching points obey
-a = -b v - k r, whatever their masses (MuJoCo, "Computation", section "Constraint model"; r is the penetration). Such a
-spring gives a coefficient of restitution e when its damping ratio is zeta = -ln(e) / sqrt(pi^2 + ln(e)^2), b = 2 zeta
-sqrt(k). So k is one constant, and b tells the restitution. Where two shapes meet MuJoCo takes the larger friction, and
-of the (negative) solref the element-wise minimum, that is the larger b: the smaller restitution. That is the rule of
-scene.Shape.
+a = -b v - k r, whatever their masses (MuJoCo's "Computation", section "Constraint model"; r is the penetration), but
+never pull. Such a spring has a coefficient of restitution that follows from its damping ratio alone (Schwager and
+Poeschel, "Coefficient of restitution and linear-dashpot model revisited", 2007, eq. 21). So k is one constant, and b
+tells the restitution. Where two shapes meet MuJoCo takes the larger friction, and of the (negative) solref the
+element-wise minimum, that is the larger b: the smaller restitution. That is the rule of scene.Shape.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +21,10 @@ from wfm_sim.assets.physics.scene import Body, Joint, Material, Scene, Shape, So
 from wfm_sim.assets.physics.textures import texture
 
 RATE = {"euler": 1200, "rk4": 480}  # steps per second, at least
-STIFFNESS = 360.0**2  # k [1/s2]: a contact lasts about pi / 360 s, ten steps
+FREQUENCY = 300.0  # sqrt(k) [1/s]: a contact lasts about pi / 300 s, a dozen steps; 5 m/s go at most 17 mm deep
+# The largest b [1/s]: a step may take this much of the speed of approach, or it would turn it round. It gives a
+# restitution of 0.06, the smallest there is.
+MAX_DAMPING = 0.9 * RATE["euler"]
 IMPEDANCE = (0.99, 0.99, 0.001, 0.5, 2.0)
 TEXTURE_SIZE = 256
 SHADOW_SIZE = 1024  # the shadow map dominates the cost of a frame
@@ -53,12 +57,29 @@ def compile_scene(
     return spec.compile()
 
 
+@cache
 def damping(restitution: float) -> float:
-    """b [1/s] of a contact with that coefficient of restitution, 0..1."""
-    if restitution <= 0.01:  # critically damped
-        return float(2 * np.sqrt(STIFFNESS))
-    log = np.log(min(restitution, 1.0))
-    return float(-2 * log / np.sqrt(np.pi**2 + log**2) * np.sqrt(STIFFNESS))
+    """b [1/s] of a contact with that coefficient of restitution, 0..1; below 0.06 it acts as 0.06."""
+    if restitution >= 1.0:
+        return 0.0
+    overdamped = MAX_DAMPING / (2 * FREQUENCY)
+    if restitution <= restitution_of(overdamped):
+        return MAX_DAMPING
+    from scipy.optimize import brentq
+
+    ratio = brentq(lambda ratio: restitution_of(ratio) - restitution, 1e-9, overdamped)
+    return float(2 * ratio * FREQUENCY)
+
+
+def restitution_of(ratio: float) -> float:
+    """Restitution of a spring that pushes but never pulls, by its damping ratio: it lets go when its force is zero."""
+    if ratio < 1:
+        root = np.sqrt(1 - ratio**2)
+        return float(np.exp(-ratio / root * np.arctan2(2 * ratio * root, 2 * ratio**2 - 1)))
+    if ratio == 1:
+        return float(np.exp(-2.0))
+    root = np.sqrt(ratio**2 - 1)
+    return float(((ratio - root) / (ratio + root)) ** (ratio / root))
 
 
 def _add_body(mj: Any, spec: Any, scene: Scene, body: Body, purpose: str) -> None:
@@ -91,7 +112,7 @@ def _add_joint(mj: Any, spec: Any, made: Any, body: Body, joint: Joint) -> None:
     if joint.limits is not None:
         added.range = joint.limits
         added.limited = True
-        added.solref_limit = (-STIFFNESS, -damping(0.0))
+        added.solref_limit = (-(FREQUENCY**2), -damping(0.0))
     if joint.drive is not None:
         speed, gain = joint.drive
         actuator = spec.add_actuator(name=joint.name, target=joint.name, trntype=mj.mjtTrn.mjTRN_JOINT)
@@ -128,7 +149,7 @@ def _add_shape(mj: Any, spec: Any, made: Any, name: str, shape: Shape, scene: Sc
     else:
         geom.condim = 3
         geom.friction = (shape.friction, 0.0, 0.0)
-        geom.solref = (-STIFFNESS, -damping(shape.restitution))
+        geom.solref = (-(FREQUENCY**2), -damping(shape.restitution))
         geom.solimp = IMPEDANCE
 
 

@@ -23,7 +23,7 @@ def planar_slope(rng: np.random.Generator, paint: Paint) -> Draft:
     until body i leaves the ramp at `ramp_time_i` [s] (0: never). Down the slope is (cos t, 0, -sin t).
     """
     angle = np.deg2rad(uniform(rng, 20.0, 32.0))
-    half_length, thick, lane = 1.55, 0.05, 0.46
+    half_length, thick, lane = 1.55, 0.05, 0.5
     count = int(rng.integers(2, 5))
     half_width = lane * count / 2 + 0.04
     tilt = Rotation.from_euler("y", angle)
@@ -31,7 +31,8 @@ def planar_slope(rng: np.random.Generator, paint: Paint) -> Draft:
     centre = np.array([0.0, 0.0, 0.0]) - tilt.apply([half_length, 0.0, thick])
     bodies: list[Body] = [_ramp(centre, tilt, (half_length, half_width, thick), paint.furniture())]
     parameters: dict[str, float | int | str] = {"g": GRAVITY, "angle": float(angle), "count": count}
-    kinds = list(rng.permutation(["box", "sphere", "cylinder", str(rng.choice(["box", "capsule", "sphere"]))]))
+    # No cylinders: the line contact of PhysX' costs them some 3 % of their acceleration.
+    kinds = list(rng.permutation(["box", "sphere", "capsule", str(rng.choice(["box", "capsule", "sphere"]))]))
     for i in range(count):
         kind = str(kinds[i])
         size, reach, factor = _slope_size(rng, kind)
@@ -101,7 +102,7 @@ def _slope_size(rng: np.random.Generator, kind: str) -> tuple[tuple[float, ...],
         return (radius,), radius, 2 / 5
     if kind == "cylinder":
         return (radius, uniform(rng, 0.1, 0.18)), radius, 1 / 2
-    return (radius, half := 0.06), radius, _capsule_factor(radius, half)
+    return (radius, half := 0.05), radius, _capsule_factor(radius, half)
 
 
 def _capsule_factor(radius: float, half: float) -> float:
@@ -116,7 +117,7 @@ def u_slope(rng: np.random.Generator, paint: Paint) -> Draft:
     divided by 1 + I / (m r^2) (`factor_i`); let go at `start_i` [rad] from the bottom it first passes the bottom at
     `bottom_time_i` [s] = sqrt((1 + factor) (R - r) / g) K(sin^2(start / 2)). The slats cost it a little energy.
     """
-    radius, spread, slats, thick, lane = uniform(rng, 1.0, 1.25), np.deg2rad(82.0), 72, 0.03, 0.44
+    radius, spread, slats, thick, lane = uniform(rng, 1.0, 1.25), np.deg2rad(82.0), 72, 0.03, 0.48
     count = int(rng.integers(2, 5))
     shared = bool(count >= 2 and rng.uniform() < 0.35)  # the last two meet in one lane
     lanes = count - shared
