@@ -208,6 +208,7 @@ def save_policy(path: str | Path, network: StateNetwork | PixelNetwork, about: d
     metadata = {"format": FORMAT, "config": json.dumps(asdict(network.config)), "about": json.dumps(about)}
     with atomic_path(path) as partial:
         save_file(weights, partial, metadata)
+        partial.chmod(0o644)  # safetensors makes files that nobody else may read
 
 
 def shipped_policies() -> dict[str, Path]:

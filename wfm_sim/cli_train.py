@@ -213,6 +213,19 @@ def ship(
     print(f"shipped: {write(model, name, quality, history, out)}")
 
 
+@app.command("ship-policy")
+def ship_policy(
+    policies: Annotated[list[Path], typer.Argument(help="stage-N.safetensors of a finished and measured run.")],
+    history: Annotated[str, typer.Option(help="How they came to be: commands, data seed, machine.")],
+    out: Annotated[Path, typer.Option(help="Folder of the weights.")] = Path("assets/weights"),
+) -> None:
+    """Name cloned policies bc-FORM-STAGE, and keep their history beside recipe and success inside their files."""
+    from wfm_sim.training.cloning_ship import ship_policies
+
+    for path in ship_policies(policies, history, out):
+        print(f"shipped: {path}")
+
+
 app.command("trust")(cli_trust.train)
 
 

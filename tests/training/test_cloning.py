@@ -16,10 +16,11 @@ from wfm_sim.data.bridge import write_episode
 from wfm_sim.data.episode import Episode
 from wfm_sim.errors import UserError
 from wfm_sim.policies.cloning_network import ActionChunk, action_scale
-from wfm_sim.policies.learned import load_policy
+from wfm_sim.policies.learned import load_policy, save_policy
 from wfm_sim.training import cloning, cloning_success
 from wfm_sim.training.cloning import RECIPES, CloningRecipe, chunk_loss, stage_path, stages, train_policy
 from wfm_sim.training.cloning_data import AFTER_SUCCESS, is_teacher, load_teachers
+from wfm_sim.training.cloning_ship import ship_policies
 
 TASKS = ("push", "pick", "place")
 SMALL = CloningRecipe(steps=12, stages=(4,), batch=8, times=2)
@@ -101,11 +102,24 @@ def test_frames_come_from_the_cache_only_for_the_same_episodes(data: Path, tmp_p
 
 
 def test_chunk_loss_by_hand() -> None:
-    said = ActionChunk(torch.zeros(1, 2, 6), torch.full((1, 2, 6), 0.5), torch.tensor([[0.0, 9.0]]))
+    said = ActionChunk(torch.zeros(1, 2, 6), torch.full((1, 2, 6), 0.2), torch.tensor([[0.0, 9.0]]))
     actions = torch.zeros(1, 2, 7)
     actions[0, 0, :6] = 0.25 * action_scale()
-    moved, gripper = chunk_loss(said, actions, torch.tensor([[True, False]]))
-    assert float(moved) == pytest.approx(0.25 / 0.5 + np.log(2 * 0.5)) and float(gripper) == pytest.approx(np.log(2))
+    moved, gripper, error = chunk_loss(said, actions, torch.tensor([[True, False]]))
+    assert float(moved) == pytest.approx(0.2 * (0.25 / 0.2 + np.log(2 * 0.2)))
+    assert float(gripper) == pytest.approx(np.log(2)) and float(error) == pytest.approx(0.25)
+
+
+def test_a_sure_number_does_not_outweigh_an_unsure_one() -> None:
+    """Medians are pulled with the same force whatever the scale; a scale settles at the mean absolute error."""
+    median = torch.zeros(1, 1, 6, requires_grad=True)
+    scale = torch.tensor([0.01, 0.1, 0.3, 1.0, 0.3, 0.3]).view(1, 1, 6).requires_grad_()
+    actions = torch.zeros(1, 1, 7)
+    actions[0, 0, :6] = 0.3 * action_scale()
+    chunk_loss(ActionChunk(median, scale, torch.zeros(1, 1)), actions, torch.ones(1, 1, dtype=torch.bool))[0].backward()
+    assert median.grad is not None and scale.grad is not None
+    torch.testing.assert_close(median.grad, torch.full((1, 1, 6), -1 / 6))
+    assert scale.grad[0, 0, 1] < 0 < scale.grad[0, 0, 3] and abs(float(scale.grad[0, 0, 2])) < 1e-5
 
 
 @pytest.mark.parametrize("form", ["state", "pixels"])
@@ -116,6 +130,7 @@ def test_it_learns_and_keeps_every_stage(form: str, data: Path, tmp_path: Path) 
     losses = [load_policy(path).about["val_loss"] for path in paths]
     assert losses[1] < losses[0] - 0.2
     about = load_policy(paths[1]).about
+    assert 0 < about["val_error"] < load_policy(paths[0]).about["val_error"]
     assert about["stage"] == recipe.steps and about["teachers"] == 44 and about["recipe"]["steps"] == recipe.steps
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert form == "state" or all("val_layout_mm" in row for row in rows if "val_loss" in row)
@@ -149,6 +164,26 @@ def test_success_is_measured_written_and_resumed(data: Path, tmp_path: Path, mon
     assert told["success"]["tasks"] == counts and told["stage"] == 4
     monkeypatch.setattr(cloning_success, "run_episode", lambda *_: pytest.fail("measured again"))
     assert cloning_success.measure_success([path], 1)[path] == counts
+
+
+def test_policies_are_shipped_under_form_and_stage(data: Path, tmp_path: Path) -> None:
+    path, other = train_policy(data, tmp_path / "run", "state", replace(SMALL, steps=5))
+    policy = load_policy(path)
+    save_policy(path, policy.network, {**policy.about, "success": {"episodes": 60}})
+    out = tmp_path / "weights"
+    command = ["train", "ship-policy", str(path), "--history", "by a test", "--out", str(out)]
+    assert main(command) == 0
+    (shipped,) = out.iterdir()
+    assert shipped.name == "bc-state-4.safetensors" and shipped.stat().st_mode & 0o777 == 0o644
+    told = load_policy(shipped).about
+    assert told == {**policy.about, "success": {"episodes": 60}, "history": "by a test"}
+    assert told["recipe"]["seed"] == 0 and told["data"] == data.name
+    shipped.unlink()
+    with pytest.raises(UserError, match=r"stage-5\.safetensors does not tell its success"):
+        ship_policies([path, other], "", out)
+    assert not list(out.iterdir())
+    with pytest.raises(UserError, match="no policy given"):
+        ship_policies([], "", out)
 
 
 def test_the_recipes_keep_several_stages() -> None:
