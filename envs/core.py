@@ -320,6 +320,26 @@ def merge(parts: Sequence[tuple[NDArray[Any], Episodes]]) -> Episodes:
     return select(together, order)
 
 
+def exchange(episodes: Episodes, rows: Sequence[int] | NDArray[Any], others: Episodes) -> Episodes:
+    """Episodes with the given rows (int, each once) taken by `others`, in order; both are left as they are."""
+    index = np.asarray(rows)
+    kept = np.setdiff1d(np.arange(len(episodes)), index)
+    direct = getattr(episodes.state, "exchanged", None)
+    if not len(kept) or direct is None:
+        return merge([(index, others)] + ([(kept, select(episodes, kept))] if len(kept) else []))
+    order = np.arange(len(episodes))
+    order[index] = len(episodes) + np.arange(len(others))
+    starts = (*episodes.starts, *others.starts)
+    trust = episodes.trust
+    return replace(
+        episodes,
+        state=direct(index.tolist(), others.state),
+        starts=tuple(starts[i] for i in order),
+        trust=None if trust is None else type(trust).cat([trust, others.trust])[order],
+        **{name: np.concatenate([getattr(episodes, name), getattr(others, name)])[order] for name in _ARRAYS},
+    )
+
+
 def row_info(world: World, episodes: Episodes, row: int) -> dict[str, Any]:
     """One row's `info`: new objects at every call."""
     start = episodes.starts[row]

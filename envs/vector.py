@@ -23,6 +23,7 @@ from wfm_sim.envs.core import (
     World,
     advance,
     begin,
+    exchange,
     merge,
     observation,
     row_info,
@@ -114,8 +115,7 @@ class ImaginedVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]
                 self._rngs[row] = seeding.np_random(seeds[row])[0]
         rows = np.flatnonzero(mask).tolist()
         begun = begin(self.world, [self._start(i, seeds[i], self._row_options(options, i)) for i in rows])
-        kept = np.flatnonzero(~mask)
-        self._episodes = merge([(np.array(rows), begun)] + ([(kept, select(self._current, kept))] if len(kept) else []))
+        self._episodes = begun if mask.all() else exchange(self._current, rows, begun)
         return self._observe(), self._infos(mask)
 
     def step(self, actions: ArrayLike) -> Outcome:
@@ -181,9 +181,9 @@ class ImaginedVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]
         if not isinstance(snapshot, Snapshot) or len(snapshot.episodes) not in (1, len(index)):
             raise UserError(f"restore() takes a snapshot of 1 or of {len(index)} rows for {len(index)} rows")
         source = np.zeros(len(index), int) if len(snapshot.episodes) == 1 else np.arange(len(index))
-        kept = np.setdiff1d(np.arange(self.num_envs), index)
-        parts = [(index, select(snapshot.episodes, source))]
-        self._episodes = merge(parts + ([(kept, select(self._current, kept))] if len(kept) else []))
+        restored = select(snapshot.episodes, source)
+        full = len(index) == self.num_envs
+        self._episodes = merge([(index, restored)]) if full else exchange(self._current, index, restored)
         for row, origin in zip(index, source, strict=True):
             self._rngs[row].bit_generator.state = snapshot.random[origin]
         return self._observe()
@@ -232,8 +232,7 @@ class ImaginedVectorEnv(VectorEnv[Observation, NDArray[np.float32], NDArray[Any]
                 final = {key: np.array(value[row, -1]) for key, value in obs.items()}
                 infos = self._add_info(infos, {"final_obs": final, "final_info": self._info(now, row, taken)}, row)
             begun = begin(self.world, [self._start(i) for i in ended.tolist()])
-            kept = np.flatnonzero(~now.ended)
-            self._episodes = merge([(ended, begun)] + ([(kept, select(now, kept))] if len(kept) else []))
+            self._episodes = exchange(now, ended, begun)
             fresh = observation(self.world, begun.frames, begun.poses)
             for place, row in enumerate(ended.tolist()):
                 after = min(int(steps.taken[row]), n - 1)

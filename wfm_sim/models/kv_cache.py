@@ -192,3 +192,21 @@ class KVCache:
         lengths, position = (torch.cat([getattr(c, name) for c in caches]) for name in ("lengths", "position"))
         ragged = any(c.ragged or c.end - c.start != visible for c in caches)
         return cls(first.window, first.tokens, _Buffer(data, visible), 0, visible, lengths, position, ragged=ragged)
+
+    def exchanged(self, rows: Sequence[int], other: KVCache) -> KVCache:
+        """This cache with the given rows taken from `other`, in order: what `cat` and `rows` give, copied once."""
+        visible = max(self.end - self.start, other.end - other.start)
+        shape = list(self.buffer.data.shape)
+        shape[4] = max(shape[4], other.buffer.data.shape[4])
+        data = self.buffer.data.new_empty(shape)
+        origin: list[tuple[KVCache, int]] = [(self, row) for row in range(len(self.lengths))]
+        lengths, position = self.lengths.clone(), self.position.clone()
+        for place, row in enumerate(rows):
+            origin[row] = other, place
+            lengths[row], position[row] = other.lengths[place], other.position[place]
+        for row, (cache, place) in enumerate(origin):
+            missing = (visible - (cache.end - cache.start)) * self.tokens
+            data[:, :, row, :, :missing] = 0  # masked out, but attention multiplies it, so it must be finite
+            data[:, :, row, :, missing : visible * self.tokens] = cache._visible()[:, :, place]
+        ragged = any(c.ragged or c.end - c.start != visible for c in (self, other))
+        return KVCache(self.window, self.tokens, _Buffer(data, visible), 0, visible, lengths, position, ragged=ragged)
