@@ -38,7 +38,7 @@ test: $(INSTALLED)
 	@$(PY) -m pytest $(PYTEST_ARGS)
 
 # The numbers of docs/results.md on policies: about an hour on two cores; run again after a stop, it resumes.
-STANDARD := zero,expert-late3,random,expert-flawed,expert-noise0.8,expert-noise0.6,expert-noise0.4,expert-offset0.02,expert-noise0.2,expert-slow0.5,expert-noise0.1,expert
+STANDARD := zero,expert-late3,random,expert-flawed,expert-noise0.8,bc-state-300,expert-noise0.6,bc-pixels-800,expert-noise0.4,bc-state-1000,bc-pixels-2400,expert-offset0.02,expert-noise0.2,expert-slow0.5,expert-noise0.1,expert
 reproduce: $(INSTALLED)
 	@$(VENV)/bin/wfm-sim eval nano --episodes 200 --out runs/eval/nano
 	@$(VENV)/bin/wfm-sim eval trust --episodes 200 --out runs/eval/trust

@@ -60,8 +60,9 @@ def make_policy(name: str) -> Policy:
 
 # What the big comparison compares, from worst to best in the twin (docs/policies.md has the table).
 STANDARD = (
-    "zero", "expert-late3", "random", "expert-flawed", "expert-noise0.8", "expert-noise0.6", "expert-noise0.4",
-    "expert-offset0.02", "expert-noise0.2", "expert-slow0.5", "expert-noise0.1", "expert",
+    "zero", "expert-late3", "random", "expert-flawed", "expert-noise0.8", "bc-state-300", "expert-noise0.6",
+    "bc-pixels-800", "expert-noise0.4", "bc-state-1000", "bc-pixels-2400", "expert-offset0.02", "expert-noise0.2",
+    "expert-slow0.5", "expert-noise0.1", "expert",
 )  # fmt: skip
 
 

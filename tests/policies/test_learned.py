@@ -13,15 +13,17 @@ from safetensors.torch import save_file
 
 from wfm_sim.actions import ACTION_HIGH, ACTION_LOW
 from wfm_sim.errors import UserError
-from wfm_sim.policies.base import Policy, batch_of_one
+from wfm_sim.policies.base import Policy
 from wfm_sim.policies.cloning_network import FEATURES, CloningConfig, geometry, make_network
 from wfm_sim.policies.learned import ClonedPolicy, load_policy, parse_policy, save_policy, shipped_policies
+from wfm_sim.training.cloning_success import run_episode
 
 sys.path.insert(0, str(Path(__file__).parent))
 from dead_reckoning import batched_info, dead_reckon
 
 TASKS = ("push", "pick", "place")
 COLOURS = ("blue", "cyan", "green", "purple", "red", "yellow")
+MODES = {"wfm_sim/Tabletop-v0": None, "wfm_sim/TabletopMuJoCo-v0": "sync"}  # the model's own vector environment
 SMALL: dict[str, Any] = {"width": 24, "channels": (4, 4, 6), "keypoints": 4, "embedding": 4}
 
 
@@ -232,28 +234,47 @@ def test_bad_input() -> None:
         used.act({"pixels": np.zeros((1, 64, 64, 3)), "agent_pos": np.zeros((1, 7))})
 
 
-SHIPPED = sorted(shipped_policies())
+def test_shipped_policies_are_small_and_tell_where_they_come_from() -> None:
+    shipped = shipped_policies()
+    assert len(shipped) >= 3 and {load_policy(name).config.form for name in shipped} == {"state", "pixels"}
+    for name, path in shipped.items():
+        about = load_policy(name).about
+        assert path.stat().st_size <= 200_000
+        assert name == f"bc-{load_policy(name).config.form}-{about['stage']}" and parse_policy(name).name == name
+        assert about["success"]["episodes"] >= 60 and set(about["success"]["tasks"]) == set(TASKS)
+        assert about["recipe"]["seed"] == 0 and about["data"] and about["teachers"] > 1000 and about["history"]
 
 
-def test_shipped_policies_are_small() -> None:
-    if not SHIPPED:
-        pytest.skip("no policies among the shipped weights")
-    assert all(path.stat().st_size <= 150_000 for path in shipped_policies().values())
-    assert {load_policy(name).config.form for name in SHIPPED} == {"state", "pixels"}
-    assert all(load_policy(name).about["success"]["episodes"] >= 60 for name in SHIPPED)
+@pytest.mark.parametrize("form", ["state", "pixels"])
+def test_shipped_stages_are_graded(form: str) -> None:
+    """A later stage says the experts' actions better, and succeeds more often."""
+    about = sorted((load_policy(name).about for name in shipped_policies() if form in name), key=lambda a: a["stage"])
+    errors = [each["val_error"] for each in about]
+    successes = [sum(won for won, _ in each["success"]["tasks"].values()) for each in about]
+    assert len(about) >= 2 and errors == sorted(errors, reverse=True)
+    assert successes == sorted(successes) and successes[-1] > successes[0] + 30
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name.endswith(("state-12000", "pixels-2400"))])
+@pytest.mark.parametrize("name", ["bc-state-4000", "bc-pixels-2400"])
 @pytest.mark.parametrize("world", ["wfm_sim/Tabletop-v0", "wfm_sim/TabletopMuJoCo-v0"])
-def test_shipped_policies_act_in_both_worlds(name: str, world: str) -> None:
-    """The very same policy and call, whether frames come from physics or from the model."""
-    env = gym.make(world, task="pick", disable_env_checker=True)
+def test_shipped_policies_act_in_both_worlds_by_batch(name: str, world: str) -> None:
+    """The very same policy and call, whether frames come from physics or from the model; each row does its own."""
+    env = gym.make_vec(world, num_envs=2, vectorization_mode=MODES[world])
     used = load_policy(name)
-    observation, info = env.reset(seed=20_000_001)
-    used.reset(batch_of_one(info), [0])
-    before = np.linalg.norm(observation["agent_pos"][:3] - info["layout"]["target"][:3])
+    observation, info = env.reset(seed=[20_000_001, 20_000_002], options={"task": "pick"})
+    used.reset(info, [0, 1])
+    before = np.linalg.norm(observation["agent_pos"][:, :3] - info["layout"]["target"][:, :3], axis=1)
     for _ in range(4):
-        observation, *_ = env.step(used.act(batch_of_one(observation))[0])
-    after = np.linalg.norm(observation["agent_pos"][:3] - info["layout"]["target"][:3])
-    assert after < before - 0.04  # it goes for the block
+        observation, *_ = env.step(used.act(observation))
+    after = np.linalg.norm(observation["agent_pos"][:, :3] - info["layout"]["target"][:, :3], axis=1)
+    assert observation["pixels"].shape == (2, 64, 64, 3)
+    assert (after < before - 0.04).all()  # they go for their blocks
     env.close()
+
+
+@pytest.mark.parametrize(("name", "least"), [("bc-state-4000", 5), ("bc-pixels-2400", 4)])
+def test_the_last_stages_succeed_in_the_twin(name: str, least: int) -> None:
+    env = gym.make("wfm_sim/TabletopMuJoCo-v0", disable_env_checker=True)
+    outcomes = [run_episode(env, load_policy(name), task, seed) for task in TASKS for seed in (20_000_001, 20_000_002)]
+    env.close()
+    assert sum(outcomes) >= least
