@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from wfm_sim.assets.physics import falls, mechanisms, slopes, stacks
+from wfm_sim.assets.physics import extensions, falls, mechanisms, slopes, stacks
 from wfm_sim.assets.physics.draft import GRAVITY, Author, Draft
 from wfm_sim.assets.physics.framing import FRAMES, frame_cameras
 from wfm_sim.assets.physics.look import FLOOR_TEXTURES, Paint, draw_lights, draw_walls
@@ -28,6 +28,10 @@ AUTHORS: dict[str, Author] = {
     "dominoes": mechanisms.dominoes,
     "seesaw": mechanisms.seesaw,
     "gyroscope": mechanisms.gyroscope,
+    "newtons_cradle": extensions.newtons_cradle,
+    "soft_drop": extensions.soft_drop,
+    "bowl": extensions.bowl,
+    "pusher": extensions.pusher,
 }
 SCENES = ("free_fall", "planar_slope", "u_slope", "stable_stack", "unstable_stack", "dominoes", "seesaw", "gyroscope")
 EXTENSIONS = ("newtons_cradle", "soft_drop", "bowl", "pusher")

@@ -26,8 +26,12 @@ FREQUENCY = 300.0  # sqrt(k) [1/s]: a contact lasts about pi / 300 s, a dozen st
 # restitution of 0.06, the smallest there is.
 MAX_DAMPING = 0.9 * RATE["euler"]
 IMPEDANCE = (0.99, 0.99, 0.001, 0.5, 2.0)
+SOFT_SKIN = 0.005  # metres: the radius of a soft body's nodes
 TEXTURE_SIZE = 256
-SHADOW_SIZE = 1024  # the shadow map dominates the cost of a frame
+SHADOW_SIZE = 1024  # texels across; the shadow map is much of the cost of a frame
+SHADOW_REACH = 12.0  # metres from the origin that it covers; at its border the floor has black specks: keep that far
+GRID = 4.0  # metres between the vertices of a plane as it is drawn
+EXTENT = 4.0  # metres: MuJoCo's unit for much of what is set in its visual options
 
 
 def compile_scene(
@@ -47,7 +51,11 @@ def compile_scene(
     option.timestep = timestep
     option.cone = mj.mjtCone.mjCONE_ELLIPTIC
     option.impratio = 10.0  # friction that does not creep
-    option.integrator = mj.mjtIntegrator.mjINT_RK4 if scene.integrator == "rk4" else mj.mjtIntegrator.mjINT_IMPLICITFAST
+    if scene.integrator == "rk4":
+        option.integrator = mj.mjtIntegrator.mjINT_RK4
+    else:
+        # Semi-implicit Euler. MuJoCo refuses flexes with the variant that takes drives implicitly.
+        option.integrator = mj.mjtIntegrator.mjINT_EULER if scene.soft else mj.mjtIntegrator.mjINT_IMPLICITFAST
     if purpose == "render":
         _add_looks(mj, spec, scene, width, height)
     for body in scene.bodies:
@@ -140,7 +148,7 @@ def _add_shape(mj: Any, spec: Any, made: Any, name: str, shape: Shape, scene: Sc
         mesh.uservert, mesh.userface = vertices.ravel(), faces.ravel()
         geom.meshname = name
     elif shape.kind == "plane":
-        geom.size = (*shape.size, 0.1)
+        geom.size = (*shape.size, GRID)
     else:
         geom.size = (*shape.size, *(0.0,) * (3 - len(shape.size)))
     if purpose == "render":
@@ -156,14 +164,13 @@ def _add_shape(mj: Any, spec: Any, made: Any, name: str, shape: Shape, scene: Sc
 def _add_looks(mj: Any, spec: Any, scene: Scene, width: int, height: int) -> None:
     spec.visual.global_.offwidth, spec.visual.global_.offheight = width, height
     spec.visual.quality.shadowsize = SHADOW_SIZE
+    spec.visual.map.shadowclip = SHADOW_REACH / EXTENT
     spec.visual.quality.offsamples = 0
     spec.visual.headlight.ambient = scene.sky.ambient
     spec.visual.headlight.diffuse = (0.12, 0.12, 0.12)
     spec.visual.headlight.specular = (0.0, 0.0, 0.0)
-    spec.visual.map.znear, spec.visual.map.zfar = 0.01, 20.0
-    # Lengths in these options are multiples of the extent: fixed, lest a wall change the shadows. With the far plane
-    # further away (the default) the far floor has black specks.
-    spec.stat.extent = 4.0
+    spec.visual.map.znear, spec.visual.map.zfar = 0.01, 20.0  # times the extent
+    spec.stat.extent = EXTENT  # or a wall would change the shadows
     spec.stat.center = (0.0, 0.0, 0.5)
     spec.add_texture(
         name="sky",
@@ -181,7 +188,7 @@ def _add_looks(mj: Any, spec: Any, scene: Scene, width: int, height: int) -> Non
             name=light.name,
             type=mj.mjtLightType.mjLIGHT_DIRECTIONAL,
             dir=light.direction,
-            pos=-4.0 * np.array(light.direction),
+            pos=-5.0 * np.array(light.direction),
             diffuse=light.diffuse,
             specular=(0.3, 0.3, 0.3),
             ambient=(0.0, 0.0, 0.0),
@@ -214,4 +221,23 @@ def _add_material(mj: Any, spec: Any, material: Material) -> None:
 
 
 def _add_soft(mj: Any, spec: Any, soft: SoftBody, purpose: str) -> None:
-    raise NotImplementedError
+    made = spec.worldbody.make_flex(
+        name=soft.name,
+        type="grid",
+        dim=3,
+        count=soft.count,
+        spacing=(soft.spacing,) * 3,
+        radius=SOFT_SKIN,
+        mass=soft.mass,
+        pos=soft.position,
+        quat=soft.quaternion,
+    )
+    made.young, made.poisson, made.damping = soft.young, soft.poisson, soft.damping
+    if purpose == "render":
+        made.contype = made.conaffinity = 0
+        made.material = soft.material
+    else:
+        made.selfcollide = mj.mjtFlexSelf.mjFLEXSELF_NONE
+        made.condim = 3
+        made.friction = (soft.friction, 0.0, 0.0)
+        made.solref, made.solimp = (-(FREQUENCY**2), -damping(0.0)), IMPEDANCE

@@ -117,7 +117,7 @@ def u_slope(rng: np.random.Generator, paint: Paint) -> Draft:
     divided by 1 + I / (m r^2) (`factor_i`); let go at `start_i` [rad] from the bottom it first passes the bottom at
     `bottom_time_i` [s] = sqrt((1 + factor) (R - r) / g) K(sin^2(start / 2)). The slats cost it a little energy.
     """
-    radius, spread, slats, thick, lane = uniform(rng, 1.0, 1.25), np.deg2rad(82.0), 72, 0.03, 0.48
+    radius, spread, slats, thick, lane = uniform(rng, 1.0, 1.25), np.deg2rad(82.0), 60, 0.03, 0.48
     count = int(rng.integers(2, 5))
     shared = bool(count >= 2 and rng.uniform() < 0.35)  # the last two meet in one lane
     lanes = count - shared

@@ -44,7 +44,7 @@ class Renderer:
         self._gl.make_current()
         self._context = mj.MjrContext(self._model, mj.mjtFontScale.mjFONTSCALE_150)
         mj.mjr_setBuffer(mj.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
-        self._visible = mj.MjvScene(self._model, maxgeom=self._model.ngeom + 8)
+        self._visible = mj.MjvScene(self._model, maxgeom=self._model.ngeom + self._model.nflex + 8)
         self._camera, self._option = mj.MjvCamera(), mj.MjvOption()
         self._camera.type = mj.mjtCamera.mjCAMERA_FIXED
         self._rectangle = mj.MjrRect(0, 0, width, height)
@@ -62,9 +62,12 @@ class Renderer:
             raise UserError(f"the trajectory moves {trajectory.names}, the scene {self.scene.name} {self.scene.names}")
         mj, data = self._mj, self._data
         self._gl.make_current()
-        data.mocap_pos[self._mocap] = trajectory.positions[frame]
-        data.mocap_quat[self._mocap] = trajectory.quaternions[frame]
+        rigid = len(self._mocap)  # soft bodies come after the rigid ones
+        data.mocap_pos[self._mocap] = trajectory.positions[frame, :rigid]
+        data.mocap_quat[self._mocap] = trajectory.quaternions[frame, :rigid]
         mj.mj_kinematics(self._model, data)
+        if trajectory.nodes is not None:
+            data.flexvert_xpos[:] = trajectory.nodes[frame]
         mj.mj_camlight(self._model, data)
         self._camera.fixedcamid = self._model.camera(self.scene.cameras[view].name).id
         mj.mjv_updateScene(self._model, data, self._option, None, self._camera, mj.mjtCatBit.mjCAT_ALL, self._visible)
@@ -86,8 +89,12 @@ class Renderer:
             visible.flags[flag] = 0
         labels = np.zeros(visible.ngeom + 1, dtype=np.uint8)
         for geom in visible.geoms[: visible.ngeom]:
-            if geom.segid >= 0 and geom.objtype == mj.mjtObj.mjOBJ_GEOM:
+            if geom.segid < 0:
+                continue
+            if geom.objtype == mj.mjtObj.mjOBJ_GEOM:
                 labels[geom.segid + 1] = self._label_of_geom[geom.objid]
+            elif geom.objtype == mj.mjtObj.mjOBJ_FLEX:
+                labels[geom.segid + 1] = len(self._mocap) + 1 + geom.objid
         pixels = self._pixels[::-1]
         number = pixels[..., 0].astype(np.int32)
         if len(labels) > 256:
