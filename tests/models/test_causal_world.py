@@ -103,6 +103,31 @@ def test_with_a_full_window_a_young_row_has_the_same_bits_beside_older_ones(mode
         assert all(np.array_equal(a, b) for a, b in zip(frames, found[0][1], strict=True))
 
 
+@pytest.mark.parametrize("full_window", [False, True])
+@pytest.mark.parametrize("age", [0, 2, 7])
+def test_exchanging_rows_is_regrouping_to_the_last_bit(model: CausalWorldModel, age: int, full_window: bool) -> None:
+    start, actions = _frames(5), _actions(6, 3)
+    model.full_window = full_window
+    try:
+        old, _ = _rollout(
+            model, model.start(start[:3], seeds=[1, 2, 3]), actions[:age] if age < 6 else _actions(age, 3)
+        )
+        kept = old.clone()
+        young = model.start(start[3:], seeds=[4, 5])
+        direct = old.exchanged([2, 0], young)
+        regrouped = CausalState.cat([old[[1]], young])[[2, 0, 1]]
+        one, a = _rollout(model, direct, actions)
+        two, b = _rollout(model, regrouped, actions)
+        left, _ = _rollout(model, old, actions)
+        same, _ = _rollout(model, kept, actions)
+    finally:
+        model.full_window = False
+    assert torch.equal(one.latent, two.latent) and torch.equal(one.seeds, two.seeds)
+    assert one.seeds.tolist() == [5, 2, 4] and one.clock.tolist() == [6, age + 6, 6]
+    assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+    assert torch.equal(left.latent, same.latent)  # what was exchanged from is left as it was
+
+
 def test_in_native_bfloat16_a_row_is_the_same_to_the_last_bit_in_any_batch() -> None:
     if fast_dtype() != torch.bfloat16 or "nano-tabletop" not in shipped_weights():
         pytest.skip("no native bfloat16 on this CPU, or no shipped weights")

@@ -90,6 +90,11 @@ def test_every_action_preset_keeps_the_contract(name: str) -> None:
     joined = type(new).cat([again[[1]], new[[0]]])
     _, regrouped = model.step(joined, told[::-1].copy())
     assert np.abs(regrouped[::-1].astype(int) - further).max() <= 1
+    if hasattr(new, "exchanged"):
+        mixed = new.exchanged([1], again[[0]])
+        _, swapped = model.step(mixed, told[[0, 0]])
+        assert np.abs(swapped[0].astype(int) - further[0]).max() <= 1
+        assert np.abs(swapped[1].astype(int) - further[0]).max() <= 1
     # another seed, another action
     _, other = model.step(model.start(first, seeds=[3, 5]), told)
     assert np.abs(other[0].astype(int) - clip[0]).max() <= 1 and not np.array_equal(other[1], clip[1])
