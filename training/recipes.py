@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from wfm_sim.errors import unknown
-from wfm_sim.models.presets import nano_dit, nano_rigid, nano_tabletop, nano_tokenizer, nano_video_tokenizer
+from wfm_sim.models.presets import nano_dit, nano_rigid, nano_tabletop, nano_tokenizer
 from wfm_sim.training.action_recipe import ActionRecipe
 from wfm_sim.training.loop import LoopConfig
 from wfm_sim.training.tokenizer import TokenizerRecipe
@@ -101,7 +101,7 @@ def action_debug(data: Path, out: Path) -> ActionRecipe:
 
 
 def video_nano(data: Path, out: Path) -> VideoRecipe:
-    """nano-rigid: its tokenizer first, then the denoiser."""
+    """nano-rigid: nano-tabletop's tokenizer is tuned on the pictures first, then the denoiser is trained."""
     loop = LoopConfig(
         steps=4000,
         lr=2e-3,
@@ -114,9 +114,17 @@ def video_nano(data: Path, out: Path) -> VideoRecipe:
         sample_every=500,
     )
     tokenizer = LoopConfig(
-        steps=1500, lr=2e-3, weight_decay=0.0, decay=0.5, ema=0.99, ranks=2, bf16=True, checkpoint_every=250
+        steps=800,
+        lr=2e-3,
+        warmup=50,
+        weight_decay=0.0,
+        decay=0.4,
+        ema=0.99,
+        bf16=True,
+        checkpoint_every=100,
+        sample_every=200,
     )
-    return VideoRecipe(data=data, out=out, loop=loop, tokenizer=tokenizer)
+    return VideoRecipe(data=data, out=out, loop=loop, tokenizer=tokenizer, tokenizer_init="nano-tabletop")
 
 
 def video_nano_small(data: Path, out: Path) -> VideoRecipe:
@@ -127,8 +135,10 @@ def video_nano_small(data: Path, out: Path) -> VideoRecipe:
 def video_debug(data: Path, out: Path) -> VideoRecipe:
     """Ten steps of a tiny network."""
     loop = LoopConfig(steps=10, warmup=2, checkpoint_every=5, sample_every=5, log_every=1)
-    world = replace(nano_rigid("debug", 64, 2), tokenizer=replace(nano_video_tokenizer(), channels=16), frames=13)
-    return VideoRecipe(data=data, out=out, world=world, loop=loop, tokenizer=loop, batch=2)
+    world = replace(nano_rigid("debug", 64, 2), frames=12)
+    return VideoRecipe(
+        data=data, out=out, world=world, loop=loop, tokenizer=loop, tokenizer_init="nano-tabletop", batch=2
+    )
 
 
 TOKENIZER: dict[str, Callable[[Path, Path], TokenizerRecipe]] = {"nano": tokenizer_nano, "debug": tokenizer_debug}

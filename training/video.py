@@ -45,7 +45,8 @@ class VideoRecipe:
         mirror: Clips are also shown left and right exchanged.
         one_step: Share of clips trained at time 1; the others draw logit-normal times with `shift`.
         moving, changed: Extra loss weight where the clip moves, or differs from the newest given frame.
-        tokenizer: Of the tokenizer's own training, which comes first where `init` is None.
+        tokenizer, tokenizer_init: Of the tokenizer's own training, which comes first where `init` is None, and the
+            (world or video) model whose tokenizer it begins with, None for a new one.
         cache: Where what is made of the data is kept; None for `cache` beside the run's folder.
     """
 
@@ -63,6 +64,7 @@ class VideoRecipe:
     changed: float = 6.0
     init_net: bool = False
     tokenizer: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1500))
+    tokenizer_init: Path | str | None = None
     cache: Path | None = None
 
     @property
@@ -75,7 +77,13 @@ def prepare(recipe: VideoRecipe) -> VideoRecipe:
     if recipe.init is None:
         out = recipe.out / "tokenizer"
         first = VideoTokenizerRecipe(
-            recipe.data, out, recipe.world, recipe.tokenizer, starts=recipe.starts, cache=recipe.kept
+            recipe.data,
+            out,
+            recipe.world,
+            recipe.tokenizer,
+            starts=recipe.starts,
+            init=recipe.tokenizer_init,
+            cache=recipe.kept,
         )
         launch(partial(_tokenizer_task, first), first.loop, out, {"data": recipe.data.name})
         recipe = replace(recipe, init=out / "model.safetensors")
@@ -104,8 +112,8 @@ def _clips(recipe: VideoRecipe) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _encoded(recipe: VideoRecipe, start: VideoModel) -> np.ndarray:
-    """float16 [N, C, T + A, h, w], memory-mapped: a clip's latents, then the newest given frames, one per number in
-    `given` beyond the first. With `mirror`, the second half of the array is the mirrored clips. Computed once."""
+    """float16 [N, C, T + A, h, w], memory-mapped: a clip's latents, then, of a video tokenizer, each newest given frame
+    encoded alone. With `mirror`, the second half of the array is the mirrored clips. Computed once."""
     clips, _ = _clips(recipe)
     cfg = recipe.world
     digest = hashlib.sha256(f"{clips.filename} {cfg.given} {recipe.mirror}".encode())  # type: ignore[attr-defined]
@@ -116,7 +124,8 @@ def _encoded(recipe: VideoRecipe, start: VideoModel) -> np.ndarray:
         sides = 1 + recipe.mirror
         c, t, h, w = cfg.latent_shape
         temporary = path.with_suffix(".tmp.npy")
-        shape = (sides * len(clips), c, t + len(cfg.given) - 1, h, w)
+        alone = () if cfg.tokenizer.is_image else cfg.given
+        shape = (sides * len(clips), c, t + len(alone), h, w)
         out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         start = start.to(device)
@@ -125,7 +134,7 @@ def _encoded(recipe: VideoRecipe, start: VideoModel) -> np.ndarray:
                 for side in range(sides):
                     part = np.array(clips[a : a + 16])
                     part = np.ascontiguousarray(part[:, :, :, ::-1]) if side else part
-                    newest = [start.encode(part[:, n - 1 : n]) for n in cfg.given[1:]]
+                    newest = [start.encode(part[:, n - 1 : n]) for n in alone]
                     z = torch.cat([start.encode(part), *newest], dim=2)
                     out[side * len(clips) + a : side * len(clips) + a + len(part)] = z.half().cpu().numpy()
         out.flush()
@@ -166,7 +175,8 @@ class VideoTask:
         time = torch.where(torch.rand(r.batch, 1, generator=generator) < r.one_step, torch.ones(()), time)
         count, frames = cfg.latent_frames(cfg.given[kind]), cfg.latent_shape[1]
         z = stored[:, :, :frames].to(self.device)
-        anchor = (stored[:, :, :1] if kind == 0 else stored[:, :, frames + kind - 1 : frames + kind]).to(self.device)
+        newest = count - 1 if cfg.tokenizer.is_image else frames + kind
+        anchor = stored[:, :, newest : newest + 1].to(self.device)
         mask = torch.arange(frames, device=self.device) < count
         at = time.to(self.device)[..., None, None, None]
         noisy = (1 - at) * z + at * noise

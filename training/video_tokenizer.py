@@ -1,4 +1,4 @@
-"""Training of a causal video tokenizer: reconstruction of short clips, with more weight on edges, colour and motion."""
+"""Training of a Video2World model's tokenizer: reconstruction of short clips, with more weight on edges and motion."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from wfm_sim.models.causal_world import frames_to_tensor
+from wfm_sim.models.checkpoint import is_path, load, shipped_weights
 from wfm_sim.models.presets import nano_rigid
-from wfm_sim.models.video_world import VideoConfig, VideoModel, load_video, save_video
+from wfm_sim.models.video_world import VideoConfig, VideoModel, is_video, load_video, save_video
 from wfm_sim.training.clips import load_clips, split_videos
 from wfm_sim.training.loop import LoopConfig
 
@@ -29,7 +30,7 @@ class VideoTokenizerRecipe:
         detail, motion: Extra loss weight of pixels that differ from a blurred copy of the frame (edges, small objects),
             and of those that differ from the frame before.
         starts: Where in a video clips for the second part begin; here windows of these clips are drawn.
-        init: Video model whose tokenizer is tuned on.
+        init: World model or video model (name or file) whose tokenizer is tuned on. A new one is slow to learn colours.
         cache: Where the clips are kept; None for `cache` beside the run's folder.
     """
 
@@ -37,13 +38,19 @@ class VideoTokenizerRecipe:
     out: Path
     world: VideoConfig = field(default_factory=nano_rigid)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=2000))
-    clip: int = 13
-    batch: int = 4
+    clip: int = 2
+    batch: int = 16
     detail: float = 4.0
     motion: float = 4.0
     starts: tuple[int, ...] = (0,)
     init: Path | str | None = None
     cache: Path | None = None
+
+
+def _tokenizer_state(init: Path | str) -> dict[str, Tensor]:
+    if str(init) in shipped_weights() or (is_path(str(init)) and not is_video(Path(init))):
+        return load(init, dtype=torch.float32).tokenizer.state_dict()
+    return load_video(init, dtype=torch.float32).tokenizer.state_dict()
 
 
 class VideoTokenizerTask:
@@ -53,7 +60,7 @@ class VideoTokenizerTask:
         self.recipe, cfg = recipe, recipe.world
         self.world = VideoModel(cfg)
         if recipe.init is not None:
-            self.world.tokenizer.load_state_dict(load_video(recipe.init, dtype=torch.float32).tokenizer.state_dict())
+            self.world.tokenizer.load_state_dict(_tokenizer_state(recipe.init))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.world.to(self.device)
         self.model = self.world.tokenizer

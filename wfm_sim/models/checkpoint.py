@@ -21,10 +21,11 @@ FORMAT = "wfm-sim world model 1"
 
 def shipped_weights(format_: str = FORMAT) -> dict[str, Path]:
     """Name -> file of every world model (or model of another format) that ships with the package."""
-    return {name: path for name, path in shipped().items() if _is_of(path, format_)}
+    return {name: path for name, path in shipped().items() if has_format(path, format_)}
 
 
-def _is_of(path: Path, format_: str) -> bool:
+def has_format(path: Path, format_: str) -> bool:
+    """Whether this is a file of `write_weights` with that format."""
     try:
         with safe_open(path, "pt") as file:
             return (file.metadata() or {}).get("format") == format_

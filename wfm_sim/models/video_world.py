@@ -3,11 +3,12 @@
     model = load_video("nano-rigid")
     clips = model.predict(context, seeds=[0] * B)      # uint8 [B, 1 or 9, 64, 64, 3] -> uint8 [B, 33, 64, 64, 3]
 
-The classes are those of the published models: a causal Haar-wavelet video tokenizer and the DiT, denoising all latent
-frames of a clip at once; the latents of given frames stand in the sequence, marked by a mask channel (Video2World of
+The classes are those of the published models: a Haar-wavelet tokenizer and the DiT, denoising all latent frames of a
+clip at once; the latents of given frames stand in the sequence, marked by a mask channel (Video2World of
 arXiv 2501.03575, section 5.1, and arXiv 2511.00062, section 3). As in the nano simulator, the newest given frame
 (encoded as a picture of its own) goes in as extra channels for every latent frame, and the network predicts the clean
-clip as a difference from it: what stands still need not be made anew.
+clip as a difference from it: what stands still need not be made anew. Where an image tokenizer gives a latent per
+frame, several of them make a token (`patch_temporal`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 from wfm_sim.errors import UserError
 from wfm_sim.models.causal_world import frames_to_tensor, tensor_to_frames
-from wfm_sim.models.checkpoint import fast_dtype, fill, find_weights, read_weights, write_weights
+from wfm_sim.models.checkpoint import fast_dtype, fill, find_weights, has_format, read_weights, write_weights
 from wfm_sim.models.dit import DiT, DiTConfig
 from wfm_sim.models.generation import row_noise
 from wfm_sim.models.sampling import Given
@@ -42,7 +43,8 @@ class VideoConfig:
     """A whole Video2World model.
 
     Attributes:
-        frames: Of a clip, the given ones included: 1 + a multiple of the tokenizer's temporal compression.
+        frames: Of a clip, the given ones included: 1 + a multiple of a video tokenizer's temporal compression; with an
+            image tokenizer, a multiple of the network's `patch_temporal`.
         frame_size: (height, width) in pixels.
         given: Numbers of given frames that it was trained on.
         times: Flow times of the denoising steps, first 1.0, descending.
@@ -132,16 +134,16 @@ class VideoModel(nn.Module):
 
         Args:
             noisy: [B, C, T, h, w]; what stands on given frames does not matter.
-            time: Flow times [B, 1] of the other frames.
+            time: Flow times [B, 1] of the other frames; the network is told the same of all frames (Predict2.5's base
+                models).
             given: The given frames' latents and where they are.
             anchor: [B, C, 1, h, w], the newest given frame, encoded alone.
             network: `net` in another form (compiled), if given.
         """
         x = given.blend(given.latents, noisy)
-        times = torch.where(given.mask, torch.zeros_like(time), time)
         dtype = next(self.net.parameters()).dtype
         out = (network or self.net)(
-            x.to(dtype), times, condition_mask=given.mask_channel().to(dtype), extra=anchor.expand_as(x).to(dtype)
+            x.to(dtype), time, condition_mask=given.mask_channel().to(dtype), extra=anchor.expand_as(x).to(dtype)
         )
         return given.blend(given.latents, anchor + out.float())
 
@@ -192,6 +194,11 @@ class VideoModel(nn.Module):
         clip = self.decode(given.blend(latents, euler(denoiser, noise, times)))
         clip[:, : context.shape[1]] = context
         return clip
+
+
+def is_video(path: Path) -> bool:
+    """Whether this file is a video model of ours."""
+    return has_format(path, FORMAT)
 
 
 def save_video(model: VideoModel, path: Path, *, about: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
