@@ -13,7 +13,17 @@ from typing import Annotated
 
 import typer
 
-from wfm_sim import cli_actions, cli_eval, cli_generate, cli_leaderboard, cli_models, cli_physics, cli_policies, cli_train
+from wfm_sim import (
+    cli_actions,
+    cli_eval,
+    cli_generate,
+    cli_leaderboard,
+    cli_models,
+    cli_physics,
+    cli_physics_engines,
+    cli_policies,
+    cli_train,
+)
 from wfm_sim.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -31,6 +41,9 @@ app.add_typer(cli_train.app, name="train")
 app.add_typer(cli_eval.app, name="eval")
 app.add_typer(cli_leaderboard.app, name="leaderboard")
 app.add_typer(cli_physics.app, name="physics")
+cli_physics.app.command()(cli_physics_engines.agreement)
+cli_physics.app.command()(cli_physics_engines.sheet)
+cli_physics.app.command()(cli_physics_engines.export)
 app.command()(cli_eval.demo)
 app.command()(cli_actions.check_actions)
 app.command()(cli_models.models)

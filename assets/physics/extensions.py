@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 from scipy.special import ellipk
@@ -53,7 +55,9 @@ def newtons_cradle(rng: np.random.Generator, paint: Paint) -> Draft:
         joints.append(Joint(f"string{i}", "hinge", f"ball{i}", vector(foot), (0.0, 1.0, 0.0)))
     reach = (count / 2) * (2 * radius + gap) + 0.1
     furniture = paint.furniture()
-    rails = [Shape("box", (reach, 0.02, 0.02), furniture, (0.0, s * half_width, height), collides=False) for s in (-1, 1)]
+    rails = [
+        Shape("box", (reach, 0.02, 0.02), furniture, (0.0, s * half_width, height), collides=False) for s in (-1, 1)
+    ]
     posts = [
         Shape("box", (0.02, 0.02, height / 2), furniture, (t * reach, s * half_width, height / 2), collides=False)
         for s in (-1, 1)
@@ -96,7 +100,7 @@ def soft_drop(rng: np.random.Generator, paint: Paint) -> Draft:
         poisson=0.3,
         damping=0.004,
         friction=0.6,
-        material=paint.thing(),
+        material=paint.thing("plain"),  # a flex has no texture coordinates
     )
     radius = uniform(rng, 0.1, 0.13)
     high = middle + half[2] + radius + uniform(rng, 0.45, 0.8)
@@ -107,7 +111,9 @@ def soft_drop(rng: np.random.Generator, paint: Paint) -> Draft:
         "young": soft.young,
         "first_contact": float(np.sqrt(2 * gap / GRAVITY)),
     }
-    return Draft([ball], parameters, soft=[soft], views=Viewpoints(elevations=(8.0, 16.0, 24.0, 34.0)), floor=(0.6, 1.0))
+    return Draft(
+        [ball], parameters, soft=[soft], views=Viewpoints(elevations=(8.0, 16.0, 24.0, 34.0)), floor=(0.6, 1.0)
+    )
 
 
 def bowl(rng: np.random.Generator, paint: Paint) -> Draft:
@@ -117,14 +123,16 @@ def bowl(rng: np.random.Generator, paint: Paint) -> Draft:
     # The bowl's profile: (radius, height) of its inner edge, from the bottom up.
     profile = ((0.28, 0.03), (0.62, 0.22), (0.86, 0.62))
     shapes = [Shape("cylinder", (0.34, 0.03), furniture, (0.0, 0.0, 0.0), friction=0.0, restitution=1.0)]
-    for (r0, z0), (r1, z1) in zip(profile, profile[1:], strict=False):
+    for (r0, z0), (r1, z1) in pairwise(profile):
         slope, slant = np.arctan2(z1 - z0, r1 - r0), np.hypot(z1 - z0, r1 - r0) / 2
         half = (float(slant) + 0.01, float(r1 * np.tan(np.pi / panels)), 0.015)
         for k in range(panels):
             around = Rotation.from_euler("z", 2 * np.pi * k / panels)
             turn = around * Rotation.from_euler("y", -slope)
             middle = around.apply([(r0 + r1) / 2, 0.0, (z0 + z1) / 2]) - turn.apply([0.0, 0.0, half[2]])
-            shapes.append(Shape("box", half, furniture, vector(middle), quaternion(turn), friction=0.0, restitution=1.0))
+            shapes.append(
+                Shape("box", half, furniture, vector(middle), quaternion(turn), friction=0.0, restitution=1.0)
+            )
     bodies: list[Body] = [fixed("bowl", *shapes, position=(0.0, 0.0, 0.05))]
     places = [(x, y, z) for z in range(4) for x in (-1, 0, 1) for y in (-1, 0, 1)]
     for i, chosen in enumerate(np.sort(rng.permutation(len(places))[:count])):

@@ -15,22 +15,22 @@ FALLING: tuple[Kind, ...] = ("box", "sphere", "cylinder", "capsule", "cone")
 
 
 def free_fall(rng: np.random.Generator, paint: Paint) -> Draft:
-    """Two to five solids dropped side by side from 1.7 to 2.6 m, some with a push and a spin; they bounce and settle.
+    """Two to four solids dropped side by side from 1.3 to 2.0 m, some with a push and a spin; they bounce and settle.
 
     Analytic: until its first contact body i follows z0 + v0 t - g t^2 / 2 and keeps its angular momentum; a sphere
     leaves the floor with `restitution_i` times the speed it came with. `first_contact` [s]: no body touches before.
     """
-    count = int(rng.integers(2, 6))
+    count = int(rng.integers(2, 5))
     bodies: list[Body] = []
     parameters: dict[str, float | int | str] = {"g": GRAVITY, "count": count}
     contacts = []
-    places = _spread(rng, count, 0.62)
+    places = _spread(rng, count, 0.68)
     for i in range(count):
         kind = str(rng.choice(FALLING))
         size = _drop_size(rng, kind)
         reach = bounding_radius(kind, size)  # type: ignore[arg-type]
-        height = uniform(rng, 1.7, 2.6) + reach
-        up, push = uniform(rng, -0.3, 1.0), rng.uniform(-0.15, 0.15, 2)
+        height = uniform(rng, 1.3, 2.0) + reach
+        up, push = uniform(rng, -0.2, 0.9), rng.uniform(-0.15, 0.15, 2)
         spin = rng.uniform(-4.0, 4.0, 3) * (rng.uniform() < 0.7)
         restitution, friction = uniform(rng, 0.1, 0.6), uniform(rng, 0.3, 0.8)
         bodies.append(
@@ -57,11 +57,11 @@ def free_fall(rng: np.random.Generator, paint: Paint) -> Draft:
 
 def _drop_size(rng: np.random.Generator, kind: str) -> tuple[float, ...]:
     if kind == "box":
-        return tuple(float(value) for value in rng.uniform(0.13, 0.21, 3))
+        return tuple(float(value) for value in rng.uniform(0.14, 0.22, 3))
     if kind == "sphere":
-        return (uniform(rng, 0.17, 0.24),)
+        return (uniform(rng, 0.18, 0.24),)
     if kind == "capsule":
-        return (uniform(rng, 0.12, 0.16), uniform(rng, 0.1, 0.16))
+        return (uniform(rng, 0.13, 0.17), uniform(rng, 0.1, 0.15))
     return (uniform(rng, 0.16, 0.22), uniform(rng, 0.15, 0.22))
 
 

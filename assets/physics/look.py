@@ -37,7 +37,7 @@ GROUNDS: tuple[Vector, ...] = (
     (0.30, 0.07, 0.74),
     (0.00, 0.00, 0.62),
     (0.60, 0.12, 0.52),
-    (0.11, 0.10, 0.88),
+    (0.11, 0.10, 0.80),
 )
 WALL_DISTANCE, WALL_HEIGHT = 4.0, 12.0  # metres beyond the furthest camera; tall enough to hide the horizon
 

@@ -16,15 +16,15 @@ WEDGE = quaternion(Rotation.from_euler("y", 45, degrees=True))  # a box on its e
 
 
 def dominoes(rng: np.random.Generator, paint: Paint) -> Draft:
-    """Six to nine slabs in a straight or curved row; the first is pushed over.
+    """Five to eight slabs in a straight or curved row; the first is pushed over.
 
     `order`: they topple in the order of their names. `topple_angle`: a slab is over its edge once it leans further than
     atan(thickness / height) [rad].
     """
-    count = int(rng.integers(6, 10))
+    count = int(rng.integers(5, 9))
     half_height = uniform(rng, 0.13, 0.18)
-    half_thick, half_wide = half_height * uniform(rng, 0.17, 0.22), half_height * uniform(rng, 0.45, 0.6)
-    spacing = half_height * uniform(rng, 0.85, 1.15)
+    half_thick, half_wide = half_height * uniform(rng, 0.2, 0.26), half_height * uniform(rng, 0.45, 0.6)
+    spacing = half_height * uniform(rng, 0.95, 1.2)
     # A turn per slab of up to 9 degrees; small enough for each to hit the next with its face.
     turn = uniform(rng, -0.16, 0.16) * (rng.uniform() < 0.6)
     friction, restitution = uniform(rng, 0.35, 0.6), uniform(rng, 0.0, 0.1)

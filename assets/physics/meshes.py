@@ -14,7 +14,7 @@ SIDES = 32
 
 @dataclass(frozen=True)
 class Mesh:
-    """vertices float64 [V, 3], metres; faces int32 [F, 3], counter-clockwise from outside; uv float64 [V, 2], metres."""
+    """vertices float64 [V, 3] and uv float64 [V, 2] in metres; faces int32 [F, 3], counter-clockwise from outside."""
 
     vertices: NDArray[np.float64]
     faces: NDArray[np.int32]
@@ -40,7 +40,9 @@ def mesh_of(shape: Shape) -> Mesh:
         return _revolve(radius * np.cos(angles), radius * np.sin(angles) + lift)
     if shape.kind == "cylinder":
         # Rings twice where the surface has an edge: neighbours may not share a normal there.
-        return _revolve(np.array([0, radius, radius, radius, radius, 0]), np.array([-half, -half, -half, half, half, half]))
+        return _revolve(
+            np.array([0, radius, radius, radius, radius, 0]), np.array([-half, -half, -half, half, half, half])
+        )
     return _revolve(np.array([0, radius, radius, 0]), np.array([-half, -half, -half, half]))
 
 
@@ -76,7 +78,9 @@ def _revolve(radii: NDArray[np.float64], heights: NDArray[np.float64]) -> Mesh:
     angles = 2 * np.pi * np.arange(SIDES + 1) / SIDES  # the seam twice, for its two texture coordinates
     length = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(radii), np.diff(heights)))])
     ring = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-    vertices = np.concatenate([np.column_stack([r * ring, np.full(SIDES + 1, z)]) for r, z in zip(radii, heights, strict=True)])
+    vertices = np.concatenate(
+        [np.column_stack([r * ring, np.full(SIDES + 1, z)]) for r, z in zip(radii, heights, strict=True)]
+    )
     uv = np.concatenate([np.column_stack([angles * radii.max(), np.full(SIDES + 1, s)]) for s in length])
     faces = []
     for row in range(len(radii) - 1):

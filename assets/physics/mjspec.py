@@ -28,9 +28,9 @@ MAX_DAMPING = 0.9 * RATE["euler"]
 IMPEDANCE = (0.99, 0.99, 0.001, 0.5, 2.0)
 SOFT_SKIN = 0.005  # metres: the radius of a soft body's nodes
 TEXTURE_SIZE = 256
-SHADOW_SIZE = 1024  # texels across; the shadow map is much of the cost of a frame
-SHADOW_REACH = 12.0  # metres from the origin that it covers; at its border the floor has black specks: keep that far
-GRID = 4.0  # metres between the vertices of a plane as it is drawn
+SHADOW_SIZE = 2048  # texels across; the shadow map is much of the cost of a frame
+SHADOW_REACH = 16.0  # metres from the origin that it covers; at its border the floor has black specks: keep that far
+GRID = 4.0  # metres between the vertices of a plane as it is drawn; with a fine grid it costs more than all else
 EXTENT = 4.0  # metres: MuJoCo's unit for much of what is set in its visual options
 
 
@@ -39,8 +39,8 @@ def compile_scene(
 ) -> Any:
     """The compiled MjModel of a scene.
 
-    'physics': joints, masses and contacts, no looks. 'render': looks, and every dynamic body a mocap body, so that poses
-    are set and not simulated; frames up to width x height. Bodies, cameras and the geoms' bodies keep their names.
+    'physics': joints, masses and contacts, no looks. 'render': looks, and every dynamic body a mocap body, so that
+    poses are set and not simulated; frames up to width x height. Bodies, cameras and the geoms' bodies keep their names.
     """
     mj = load_mujoco()
     spec = mj.MjSpec()

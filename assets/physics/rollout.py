@@ -1,8 +1,9 @@
-"""A scene simulated by MuJoCo. It lies here and not in envs/ because the cameras of a scene are framed by what moves."""
+"""A scene simulated by MuJoCo. Here and not in envs/, because the cameras of a scene are framed by what moves."""
 
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def _with_soft(run: Trajectory, scene: Scene, nodes: Array) -> Trajectory:
         start = rotation(soft.quaternion)
         away = [Rotation.align_vectors(now - now.mean(axis=0), own[0] - middle[0])[0] for now in own]
         quaternions = continuous(np.array([[quaternion(turn * start)] for turn in away]))
-        spins = np.array([(b * a.inv()).as_rotvec() for a, b in zip(away, away[1:], strict=False)])
+        spins = np.array([(b * a.inv()).as_rotvec() for a, b in pairwise(away)])
         positions.append(middle[:, None])
         turns.append(quaternions)
         linear.append(np.gradient(middle, run.times, axis=0)[:, None] if len(run) > 1 else np.zeros((1, 1, 3)))

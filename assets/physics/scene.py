@@ -1,4 +1,4 @@
-"""A scene as plain data: bodies, joints, cameras, lights, materials. No engine; the writers turn it into one's own words.
+"""A scene as plain data: bodies, joints, cameras, lights, materials. The writers turn it into an engine's words.
 
 World frame: right-handed, z up, the floor at z = 0. Metres, kilograms, seconds, radians; quaternions are (w, x, y, z),
 of unit length, and turn body axes into world axes. A body's origin is its centre of mass, and its axes are its
@@ -46,8 +46,8 @@ class Shape:
     """A primitive, fixed to a body at `position` and `quaternion` of the body's frame.
 
     `size` by kind: box (half x, half y, half z); sphere (radius,); cylinder, capsule and cone (radius, half height),
-    along their z axis, the capsule's caps not counted, the cone's tip upwards and its origin half way up; plane (half x,
-    half y) is drawn so large and collides without end, its normal is z.
+    along their z axis, the capsule's caps not counted, the cone's tip upwards and its origin half way up; plane (half
+    x, half y) is drawn so large and collides without end, its normal is z.
 
     Two surfaces in contact have the larger of their Coulomb coefficients `friction` and the smaller of their
     coefficients of `restitution`, in every engine. A shape that does not collide is only seen.
@@ -87,7 +87,8 @@ class Body:
 
 @dataclass(frozen=True)
 class Joint:
-    """Ties a dynamic body to the world at `anchor`: 'hinge' turns about `axis`, 'slide' moves along it, 'ball' turns freely.
+    """Ties a dynamic body to the world at `anchor`: a 'hinge' turns about `axis`, a 'slide' moves along it, a 'ball'
+    turns freely.
 
     Anchor and axis are those of the start, in the world frame. `limits`: lowest and highest angle [rad] or shift [m]
     away from the start, None for none. `drive`: a slide's target speed [m/s] and the gain [N s/m] that holds it there.

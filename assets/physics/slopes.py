@@ -19,8 +19,8 @@ def planar_slope(rng: np.random.Generator, paint: Paint) -> Draft:
     """Two to four things on a ramp, each in its lane: boxes slide (some stick), the round ones roll.
 
     Analytic, down the slope of `angle` t [rad]: a sliding box g (sin t - mu cos t) with mu its `friction_i`, a box that
-    sticks (mu > tan t) 0, a body that rolls without slipping g sin t / (1 + I / (m r^2)); `acceleration_i` [m/s2], valid
-    until body i leaves the ramp at `ramp_time_i` [s] (0: never). Down the slope is (cos t, 0, -sin t).
+    sticks (mu > tan t) 0, a body that rolls without slipping g sin t / (1 + I / (m r^2)); `acceleration_i` [m/s2],
+    valid until body i leaves the ramp at `ramp_time_i` [s] (0: never). Down the slope is (cos t, 0, -sin t).
     """
     angle = np.deg2rad(uniform(rng, 20.0, 32.0))
     half_length, thick, lane = 1.55, 0.05, 0.5

@@ -18,8 +18,8 @@ VIEWS = Viewpoints(azimuths=(-90.0, 0.0, 50.0, 150.0), elevations=(10.0, 16.0, 2
 def stable_stack(rng: np.random.Generator, paint: Paint) -> Draft:
     """Three to six things on each other, let go a centimetre or two apart: they clap together and stand.
 
-    `stands`: 1. `margin`: how far inside its support the centre of mass of what is above stays at every joint, as a part
-    of the support's half width (1: in the middle, 0: at the edge).
+    `stands`: 1. `margin`: how far inside its support the centre of mass of what is above stays at every joint, as a
+    part of the support's half width (1: in the middle, 0: at the edge).
     """
     return _stack(rng, paint, topples=False)
 
@@ -27,8 +27,8 @@ def stable_stack(rng: np.random.Generator, paint: Paint) -> Draft:
 def unstable_stack(rng: np.random.Generator, paint: Paint) -> Draft:
     """The same with one joint where what is above has its centre of mass beyond the edge: it tips over there.
 
-    `stands`: 0. `margin` < 0. `joint`: the index of the body that what tips stands on. `tilt_x`, `tilt_y`: the direction
-    in which it tips.
+    `stands`: 0. `margin` < 0. `joint`: the index of the body that what tips stands on. `tilt_x`, `tilt_y`: the
+    direction in which it tips.
     """
     return _stack(rng, paint, topples=True)
 

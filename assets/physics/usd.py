@@ -1,4 +1,4 @@
-"""A scene as a USD stage with UsdPhysics: what PhysX runs here and what Isaac Sim opens. Needs usd-core (extra `physx`).
+"""A scene as a USD stage with UsdPhysics: what PhysX runs here and Isaac Sim opens. Needs usd-core (extra `physx`).
 
 A body is an Xform with its mass; its shapes are primitives for contact (purpose 'guide') and meshes with textures to be
 seen. The attributes named physx* are those of PhysX' own schemas; other readers of USD pass over them.
@@ -16,7 +16,18 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from wfm_sim.assets.physics.meshes import cone_hull, mesh_of
-from wfm_sim.assets.physics.scene import Body, Camera, Joint, Light, Material, Quaternion, Scene, Shape, quaternion, rotation
+from wfm_sim.assets.physics.scene import (
+    Body,
+    Camera,
+    Joint,
+    Light,
+    Material,
+    Quaternion,
+    Scene,
+    Shape,
+    quaternion,
+    rotation,
+)
 from wfm_sim.assets.physics.textures import texture
 from wfm_sim.errors import UserError
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 
 from wfm_sim.assets.physics import Scene, Trajectory
 from wfm_sim.assets.physics.rollout import roll_out
 from wfm_sim.errors import UserError, unknown
-
 
 
 def _mujoco(scene: Scene, frames: int, fps: float) -> Trajectory:
@@ -20,7 +20,17 @@ def _physx(scene: Scene, frames: int, fps: float) -> Trajectory:
     return simulate_physx(scene, frames, fps)
 
 
-BACKENDS: dict[str, Callable[[Scene, int, float], Trajectory]] = {"mujoco": _mujoco, "physx": _physx}
+def _isaac(scene: Scene, frames: int, fps: float) -> Trajectory:
+    from wfm_sim.envs.physics.isaac import simulate_isaac
+
+    return simulate_isaac(scene, frames, fps)
+
+
+BACKENDS: dict[str, Callable[[Scene, int, float], Trajectory]] = {
+    "mujoco": _mujoco,
+    "physx": _physx,
+    "isaac": _isaac,
+}
 
 
 def simulate(scene: Scene, frames: int = 100, fps: float = 24, backend: str = "mujoco") -> Trajectory:
@@ -39,10 +49,15 @@ def simulate(scene: Scene, frames: int = 100, fps: float = 24, backend: str = "m
 
 
 def engine_version(backend: str) -> str:
-    """Name and version of an engine, e.g. 'mujoco 4.0.0'."""
-    from importlib.metadata import version
+    """Package and version of an engine, e.g. 'mujoco 4.0.0'.
 
+    Raises:
+        UserError: unknown backend, or one that is not installed.
+    """
     packages = {"mujoco": "mujoco", "physx": "ovphysx", "isaac": "isaacsim"}
     if backend not in packages:
         raise unknown("physics backend", backend, packages)
-    return f"{packages[backend]} {version(packages[backend])}"
+    try:
+        return f"{packages[backend]} {version(packages[backend])}"
+    except PackageNotFoundError:
+        raise UserError(f"the backend {backend!r} is not installed: it needs the package {packages[backend]}") from None
