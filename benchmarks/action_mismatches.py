@@ -64,6 +64,9 @@ CORRECT = (
     "expert-noise0.8",
     "expert-flawed",
     "expert-slow0.5",
+    "bc-state-300",
+    "bc-state-1000",
+    "bc-state-4000",
 )
 FIRST_SEED = 22_000_000
 STEPS = 30

@@ -8,6 +8,7 @@ as well: it changes least where the machine is busy.
 """
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -62,26 +63,33 @@ def main() -> None:
                 ended = terminated or truncated
             pool.give_back(job.policy, policy)
 
-    print(f"{model.spec.name}, batch {a.num_envs}, {torch.get_num_threads()} thread(s)", flush=True)
+    precision = str(getattr(model, "dtype", "unknown")).removeprefix("torch.")
+    threads, trust = torch.get_num_threads(), single.unwrapped.world.trust is not None  # type: ignore[attr-defined]
+    print(f"{model.spec.name} in {precision}, {'with' if trust else 'without'} trust, {threads} thread(s)", flush=True)
     policies, tasks = a.policies.split(","), a.tasks.split(",")
     warm = plan(policies[-1:], tasks[:1], 2, seed=99)
     batched(warm)
     one_at_a_time(warm)
+    names, works = (f"batch {a.num_envs}", "one at a time"), (batched, one_at_a_time)
+    print(f"{'turn':6}{'':15}{'episodes':>9}{'seconds':>9}{'CPU s':>8}{'per minute':>12}{'load':>7}", flush=True)
     ratios = []
     for turn in range(a.turns):
         jobs = plan(policies, tasks, a.episodes, seed=turn)
-        many, one = timed(batched, jobs), timed(one_at_a_time, jobs)
-        ratios.append((one[0] / many[0], one[1] / many[1]))
-        rates = [60 * len(jobs) / seconds for seconds in (many[0], one[0])]
-        print(
-            f"turn {turn + 1}: {len(jobs)} episodes, {rates[0]:.0f} a minute in the batch, {rates[1]:.0f} one at a "
-            f"time: {ratios[-1][0]:.2f} times as many ({ratios[-1][1]:.2f} per processor second)",
-            flush=True,
-        )
-    clock, processor = (statistics.median(r[i] for r in ratios) for i in (0, 1))
-    verdict = "met" if clock >= 3 else "NOT MET"
-    print(f"median: {clock:.2f} times as many episodes per minute (goal >= 3: {verdict})")
-    print(f"        {processor:.2f} times as many per processor second")
+        took = [(0.0, 0.0)] * 2
+        for which in (0, 1) if turn % 2 == 0 else (1, 0):  # whoever comes first may find another load
+            took[which] = wall, processor = timed(works[which], jobs)
+            rate, load = 60 * len(jobs) / wall, os.getloadavg()[0]
+            print(
+                f"{turn + 1:<6}{names[which]:15}{len(jobs):9d}{wall:9.1f}{processor:8.1f}{rate:12.1f}{load:7.1f}",
+                flush=True,
+            )
+        (wall, processor), (wall_one, processor_one) = took
+        ratios.append((wall_one / wall, processor_one / processor))
+    for i, per in enumerate(("as many episodes per minute", "as many per processor second")):
+        found = [ratio[i] for ratio in ratios]
+        each = ", ".join(f"{ratio:.2f}" for ratio in found)
+        goal = "" if i else f" (goal >= 3: {'met' if statistics.median(found) >= 3 else 'NOT MET'})"
+        print(f"median {statistics.median(found):.2f} times {per}{goal}; turns: {each}")
 
 
 if __name__ == "__main__":

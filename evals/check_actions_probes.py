@@ -115,6 +115,9 @@ def repeat(tree: Any, times: int) -> Any:
 class FrameEstimate:
     """How far a policy's displacements turn with its gripper: 1 in the gripper frame, 0 in the base frame.
 
+    A gripper-frame policy that never learned to heed how it is turned lies between. Below 0 is only one that is read in
+    the wrong frame: a base-frame policy that turns its displacements, as an unskilled one may, the wrong way.
+
     `low` and `high` bound the 95 % interval over scenes; `explained` is the share of what the displacements differ
     between opposite turns (under the worse of the two readings) that the estimate explains.
     """
@@ -125,7 +128,7 @@ class FrameEstimate:
     explained: float
 
 
-_SHARES = np.linspace(-0.25, 1.25, 61)
+_SHARES = np.linspace(-1.0, 2.0, 121)
 
 
 def estimate_frame(answers: Answers) -> FrameEstimate:
