@@ -23,12 +23,12 @@ def dominoes(rng: np.random.Generator, paint: Paint) -> Draft:
     """
     count = int(rng.integers(5, 9))
     half_height = uniform(rng, 0.13, 0.18)
-    half_thick, half_wide = half_height * uniform(rng, 0.2, 0.26), half_height * uniform(rng, 0.45, 0.6)
-    spacing = half_height * uniform(rng, 0.95, 1.2)
+    half_thick, half_wide = half_height * uniform(rng, 0.18, 0.23), half_height * uniform(rng, 0.45, 0.6)
+    spacing = half_height * uniform(rng, 0.95, 1.15)
     # A turn per slab of up to 9 degrees; small enough for each to hit the next with its face.
     turn = uniform(rng, -0.16, 0.16) * (rng.uniform() < 0.6)
     friction, restitution = uniform(rng, 0.35, 0.6), uniform(rng, 0.0, 0.1)
-    density, push = uniform(rng, 300.0, 700.0), uniform(rng, 3.0, 4.0)
+    density, push = uniform(rng, 300.0, 700.0), uniform(rng, 3.2, 4.2)
     headings = turn * (np.arange(count) - (count - 1) / 2)
     middle = (headings[1:] + headings[:-1]) / 2
     steps = spacing * np.stack([np.cos(middle), np.sin(middle)], axis=1)

@@ -35,8 +35,8 @@ def mesh_of(shape: Shape) -> Mesh:
         return _revolve(radius * np.cos(angles), radius * np.sin(angles))
     half = shape.size[1]
     if shape.kind == "capsule":
-        angles = np.linspace(-np.pi / 2, np.pi / 2, SIDES // 2 + 2)
-        lift = np.where(np.arange(len(angles)) < len(angles) // 2, -half, half)
+        angles = np.concatenate([np.linspace(-np.pi / 2, 0, SIDES // 4 + 1), np.linspace(0, np.pi / 2, SIDES // 4 + 1)])
+        lift = np.repeat([-half, half], len(angles) // 2)
         return _revolve(radius * np.cos(angles), radius * np.sin(angles) + lift)
     if shape.kind == "cylinder":
         # Rings twice where the surface has an edge: neighbours may not share a normal there.
@@ -58,7 +58,9 @@ def cone_hull(radius: float, half: float) -> tuple[NDArray[np.float64], NDArray[
 
 
 def _box(half: NDArray[np.float64]) -> Mesh:
-    vertices, faces, uv = [], [], []
+    vertices: list[NDArray[np.float64]] = []
+    faces: list[list[int]] = []
+    uv: list[NDArray[np.float64]] = []
     corners = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
     for axis in range(3):
         u, v = (axis + 1) % 3, (axis + 2) % 3
@@ -75,6 +77,7 @@ def _box(half: NDArray[np.float64]) -> Mesh:
 
 def _revolve(radii: NDArray[np.float64], heights: NDArray[np.float64]) -> Mesh:
     """The surface that a profile, from the bottom up, sweeps about the z axis."""
+    radii = np.where(radii < 1e-9, 0.0, radii)  # a cosine of 90 degrees
     angles = 2 * np.pi * np.arange(SIDES + 1) / SIDES  # the seam twice, for its two texture coordinates
     length = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(radii), np.diff(heights)))])
     ring = np.stack([np.cos(angles), np.sin(angles)], axis=-1)

@@ -40,7 +40,7 @@ def compile_scene(
     """The compiled MjModel of a scene.
 
     'physics': joints, masses and contacts, no looks. 'render': looks, and every dynamic body a mocap body, so that
-    poses are set and not simulated; frames up to width x height. Bodies, cameras and the geoms' bodies keep their names.
+    poses are set and not simulated; frames up to width x height. Bodies and cameras keep their names.
     """
     mj = load_mujoco()
     spec = mj.MjSpec()

@@ -137,9 +137,8 @@ def u_slope(rng: np.random.Generator, paint: Paint) -> Draft:
     parameters: dict[str, float | int | str] = {"g": GRAVITY, "count": count, "radius": radius, "slats": slats}
     side = float(rng.choice([-1.0, 1.0]))
     for i in range(count):
-        kind: Kind = (
-            "sphere" if shared and i >= count - 2 else str(rng.choice(["sphere", "sphere", "cylinder", "capsule"]))
-        )  # type: ignore[assignment]
+        drawn = str(rng.choice(["sphere", "sphere", "cylinder", "capsule"]))
+        kind: Kind = "sphere" if shared and i >= count - 2 else drawn  # type: ignore[assignment]
         size, _, factor = _slope_size(rng, kind)
         if shared and i == count - 1:
             side = -side

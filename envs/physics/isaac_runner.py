@@ -101,7 +101,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 (options.out / camera).mkdir(parents=True, exist_ok=True)
                 picture = np.asarray(annotators["rgb"].get_data())[..., :3].astype(np.uint8)
                 np.savez_compressed(options.out / camera / f"{frame:05d}.npz", rgb=picture, mask=mask)
-    np.savez(options.out / "poses.npz", **{name: np.stack(values) for name, values in states.items()})
+    arrays: dict[str, Any] = {name: np.stack(values) for name, values in states.items()}
+    np.savez(options.out / "poses.npz", **arrays)
     app.close()
 
 

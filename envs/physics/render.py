@@ -54,10 +54,12 @@ class Renderer:
         """The picture, uint8 [H, W, 3], RGB, and the mask, uint8 [H, W]: 0 background, i + 1 body i of `names`.
 
         Raises:
-            UserError: no such view, or a trajectory of other bodies than the scene's.
+            UserError: no such view or frame, or a trajectory of other bodies than the scene's.
         """
         if not 0 <= view < len(self.scene.cameras):
             raise UserError(f"{self.scene.name} has views 0..{len(self.scene.cameras) - 1}, not {view}")
+        if not 0 <= frame < len(trajectory):
+            raise UserError(f"the trajectory has frames 0..{len(trajectory) - 1}, not {frame}")
         if trajectory.names != self.scene.names:
             raise UserError(f"the trajectory moves {trajectory.names}, the scene {self.scene.name} {self.scene.names}")
         mj, data = self._mj, self._data

@@ -20,6 +20,7 @@ from wfm_sim.envs.physics import simulate
 from wfm_sim.errors import UserError, unknown
 
 Array = NDArray[np.float64]
+CLEAR = 0.7  # metres: bodies whose centres are further apart do not touch
 APART = 1 / 12  # of the extent of the motion: engines further apart than this have parted
 
 
@@ -158,6 +159,9 @@ def _restitution(run: Trajectory, body: int) -> float:
     hit = int(np.argmax(np.diff(speed) > 0.5)) + 1  # the first frame after the bounce
     if hit < 3 or hit + 2 >= len(speed) or np.any(np.diff(speed[hit : hit + 3]) > 0):
         return float("nan")
+    others = np.delete(run.positions[hit - 1 : hit + 2], body, axis=1) - run.positions[hit - 1 : hit + 2, [body]]
+    if np.any(np.linalg.norm(others, axis=-1) < CLEAR):
+        return float("nan")  # it may have hit a neighbour
     g = 9.81
     before, after = (run.positions[f, body, 2] for f in (hit - 1, hit))
     down, up = speed[hit - 1], speed[hit]
@@ -262,7 +266,9 @@ def _dominoes(scene: Scene, runs: Mapping[str, Trajectory]) -> list[Reading]:
 
     def in_order(run: Trajectory) -> float:
         done = frames(run)
-        return float(np.all(np.diff(done[np.isfinite(done)]) >= 0) and np.all(np.diff(np.isfinite(done)) <= 0))
+        return float(
+            np.all(np.diff(done[np.isfinite(done)]) >= 0) and np.all(np.diff(np.isfinite(done).astype(int)) <= 0)
+        )
 
     readings = [Reading(scene.name, scene.seed, "topple in order (1)", "", _each(runs, in_order), 1.0, 0.0, False)]
     by_engine = {engine: frames(run) for engine, run in runs.items()}
