@@ -42,8 +42,8 @@ MAX_ROUNDS = 5
 RATE_RATIO = 0.43
 # A gripper-frame policy that has not learned to heed how its gripper is turned writes much the same numbers whatever
 # the turn, as a base-frame policy does. Not wholly the same, though (stages of cloning: 70 % explained, base-frame
-# experts with noise: 90), and it does not turn them the wrong way.
-STEADY, BACKWARDS = 0.85, -0.05
+# experts with noise: 90, whose share of the turn is within 0.1 of 0), and it does not turn them the wrong way.
+STEADY, NEARLY, BACKWARDS = 0.85, 0.1, -0.05
 BEGINNING = 12  # steps; those of experts that succeed take 8 to 19
 
 
@@ -232,7 +232,7 @@ def _frame_and_rotation(bench: Bench, source: ActionContract, rollouts: list[Rol
         results.append(Check("frame", "cannot tell", says))
     elif frame.explained < 0.5 or frame.high - frame.low > 0.9:
         results.append(Check("frame", "cannot tell", f"{words}, explaining only {frame.explained:.0%}"))
-    elif other == "base" and frame.high < 0.5 and frame.explained < STEADY and frame.high > BACKWARDS:
+    elif other == "base" and BACKWARDS < frame.high < 0.5 and (frame.explained < STEADY or frame.low > NEARLY):
         says = f"{words}, explaining only {frame.explained:.0%}: base frame, or a policy that does not heed its gripper"
         results.append(Check("frame", "cannot tell", says))
     elif other == "base" and frame.high < 0.5:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from wfm_sim.action_contract import CANONICAL, CONTRACTS, ActionContract, load_contract, normalised
 from wfm_sim.action_conversion import convert
@@ -20,9 +21,14 @@ from wfm_sim.actions import ACTION_HIGH, ACTION_LOW, apply_action
 from wfm_sim.assets.tabletop import WORKSPACE, layout_of, sample_scene
 from wfm_sim.cli import main
 from wfm_sim.errors import UserError
+from wfm_sim.evals import check_actions_policy
 from wfm_sim.evals.check_actions import check_actions, check_data, check_policy, fix_code
 from wfm_sim.evals.check_actions_gripper import first_events
 from wfm_sim.evals.check_actions_model import check_model
+from wfm_sim.evals.check_actions_probes import Answers, estimate_frame
+from wfm_sim.evals.check_actions_report import Finding
+from wfm_sim.evals.check_actions_rollouts import Bench
+from wfm_sim.evals.check_actions_scale import TABLETOP
 from wfm_sim.evals.check_actions_view import Recording
 from wfm_sim.evals.contestants import make_policy
 from wfm_sim.policies.base import Policy
@@ -238,6 +244,47 @@ class _Recorded:
         action = self._expert.act({"agent_pos": self._pose})
         self._pose = apply_action(self._pose, action, WORKSPACE)
         return action
+
+
+def answers(share: float, noise: float, scenes: int = 12) -> Answers:
+    """Of a policy whose displacements turn with its gripper by a share of its turn."""
+    rng = np.random.default_rng(4)
+    wanted = rng.normal(0.0, 0.03, (scenes, 1, 1, 3))
+    rotations = np.zeros((scenes, 3, 2, 3))
+    for axis, size in enumerate((0.24, 0.24, 0.48)):
+        rotations[:, axis, 0, axis], rotations[:, axis, 1, axis] = size, -size
+    turned = Rotation.from_rotvec(-share * rotations.reshape(-1, 3))
+    moves = turned.apply(np.broadcast_to(wanted, rotations.shape).reshape(-1, 3)).reshape(rotations.shape)
+    actions = np.concatenate(
+        [moves + rng.normal(0.0, noise, moves.shape), -0.5 * rotations, rotations[..., :1]], axis=-1
+    )
+    return Answers(actions, rotations, rng.normal(0.0, 0.03, (scenes, 2, 2, 3)))
+
+
+@pytest.mark.parametrize("share", [-0.6, 0.0, 0.4, 1.0, 1.8])
+def test_the_share_of_a_turn_is_estimated(share: float) -> None:
+    estimate = estimate_frame(answers(share, 0.0005))
+    assert estimate.low <= share + 0.05 and estimate.high >= share - 0.05 and estimate.high - estimate.low < 0.2
+    assert abs(estimate.value - share) < 0.05 and estimate.explained > 0.85
+
+
+@pytest.mark.parametrize(
+    ("share", "noise", "verdict"),
+    [
+        (1.0, 0.0005, "ok"),
+        (0.0, 0.0005, "base-frame"),  # the numbers stay whatever the turn
+        (0.0, 0.006, "cannot tell"),  # they nearly stay: a policy that does not heed its gripper may do that
+        (-0.6, 0.003, "base-frame"),  # they turn the wrong way
+        (0.3, 0.001, "cannot tell"),
+    ],
+)
+def test_what_an_unskilled_policy_does_is_not_a_frame(
+    share: float, noise: float, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check_actions_policy, "probe", lambda *_: answers(share, noise))
+    bench = Bench(None, lambda _: None, (), (), TABLETOP, CANONICAL)  # type: ignore[arg-type,return-value]
+    found = check_actions_policy._frame_and_rotation(bench, CANONICAL, [])[-1]
+    assert (found.code if isinstance(found, Finding) else found.verdict) == verdict
 
 
 def test_the_frame_of_a_recording_is_not_told_from_its_playback() -> None:
