@@ -13,6 +13,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+Tracker = Annotated[str, typer.Option(help="colour (no weights) or sam2 (weights on the disk).")]
+Workers = Annotated[int, typer.Option(help="Processes; 0 takes one per core.")]
+Device = Annotated[str, typer.Option(help="Where models and weights compute: cpu, cuda, ...")]
+Cache = Annotated[Path, typer.Option(help="Keeps the tracker's floor for the next run.")]
+
 
 @app.command()
 def generate(
@@ -61,6 +66,86 @@ def verify(data: Annotated[Path, typer.Argument(help="The data set's folder.")])
     if wrong:
         raise UserError(f"{data}: {len(wrong)} files are missing or changed, the first is {wrong[0]}")
     print(f"{data}: every file is as the manifest says")
+
+
+@app.command()
+def floor(
+    data: Annotated[Path, typer.Argument(help="The data set's folder.")],
+    tracker: Tracker = "colour",
+    frames: Annotated[int, typer.Option(help="Of each video.")] = 33,
+    episodes: Annotated[int | None, typer.Option(help="Of each scene, instead of all.")] = None,
+    workers: Workers = 0,
+    device: Device = "cpu",
+    cache: Cache = Path("runs/cache"),
+) -> None:
+    """The tracker's IoU on the ground truth: no IoU of a model can mean more than that."""
+    import os
+
+    from wfm_sim.evals.physics.floor import format_floor, measure
+    from wfm_sim.evals.physics.trackers import load_tracker
+    from wfm_sim.progress import bar
+
+    options = {"tracker": tracker, "frames": frames, "episodes": episodes, "device": device, "cache": cache}
+    with bar("tracking the truth") as progress:
+        found = measure(data, workers=workers or os.cpu_count() or 1, progress=progress, **options)
+    print(format_floor(found, load_tracker(tracker).name))
+
+
+@app.command()
+def score(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="truth, repeat-last, flow, data:DIR, a folder of videos, module:function, or a model of ours."
+        ),
+    ],
+    data: Annotated[Path, typer.Option(help="The data set's folder.")],
+    out: Annotated[Path, typer.Option(help="The run's folder; the same command again resumes.")],
+    context: Annotated[int, typer.Option(help="Frames that are given: 9 or 1.")] = 9,
+    frames: Annotated[int, typer.Option(help="Of a clip, the given ones included.")] = 33,
+    seeds: Annotated[int, typer.Option(help="Predictions per video, where the model has any randomness.")] = 4,
+    scenes: Annotated[str, typer.Option(help="Names with commas between, or all.")] = "all",
+    episodes: Annotated[int | None, typer.Option(help="Of each scene, instead of all.")] = None,
+    views: Annotated[int | None, typer.Option(help="Of each episode, instead of all.")] = None,
+    tracker: Tracker = "colour",
+    dreamsim: Annotated[bool, typer.Option(help="Score DreamSim where its weights are on the disk.")] = True,
+    videos: Annotated[bool, typer.Option("--videos", help="Keep the predicted clips.")] = False,
+    workers: Workers = 0,
+    device: Device = "cpu",
+    cache: Cache = Path("runs/cache"),
+) -> None:
+    """Predict and score: PSNR, SSIM, DreamSim and object IoU, per scene, with intervals. Run it again to resume."""
+    import os
+
+    from wfm_sim.evals.physics.score import ScoreSettings, Selection
+    from wfm_sim.evals.physics.score import score as run
+    from wfm_sim.evals.physics.summary import format_run
+    from wfm_sim.progress import bar
+
+    names = None if scenes == "all" else tuple(name.strip() for name in scenes.split(",") if name.strip())
+    with bar(f"scoring {model}") as progress:
+        summary = run(
+            model,
+            data,
+            out,
+            ScoreSettings(context, frames, tracker, dreamsim, seeds, videos),
+            Selection(names, episodes, views),
+            workers=workers or os.cpu_count() or 1,
+            device=device,
+            cache=cache,
+            progress=progress,
+        )
+    print(format_run(summary))
+
+
+@app.command()
+def table(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of `wfm-sim physics score`, one row each.")],
+) -> None:
+    """Several runs in one table, laid out as Table 20 of the Cosmos paper."""
+    from wfm_sim.evals.physics.summary import format_table, read_summary
+
+    print(format_table([read_summary(run) for run in runs]))
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -21,7 +21,9 @@ NOISE = 0.035  # of colours, of 1: edges, compression, textures seen from anothe
 BRIGHTNESS = 0.022  # weight of (log s)^2 against squared colour differences
 OBJECT_RANGE, SCENE_RANGE = (0.35, 2.2), (0.45, 2.1)  # of s
 COLOURS = 5  # of one object
-MOST = 14.0  # costs are cut off here: one odd pixel says only so much
+# Costs beyond BEND grow slower and slower, up to MOST: one odd pixel says only so much, though of two colours that are
+# both far the nearer one still wins. Objects of one noise level are so cut out without a bias to either side.
+BEND, MOST = 4.0, 10.0
 
 
 def distance(pixels: Floats, colours: Floats, limits: tuple[float, float]) -> Floats:
@@ -47,8 +49,9 @@ def _distance(dot: Floats, pixels: Floats, colours: Floats | np.float32, limits:
 
 
 def cost(squared: Floats, noise: float = NOISE) -> Floats:
-    """Squared distance -> what it costs to explain a pixel so, 0 .. MOST."""
-    return np.minimum(squared / (2 * noise * noise), np.float32(MOST))
+    """Squared distance -> what it costs to explain a pixel so 0 .. MOST."""
+    bent = np.float32(BEND) * np.log1p(squared * np.float32(1 / (2 * noise * noise * BEND)))
+    return np.minimum(bent, np.float32(MOST))
 
 
 def palette(pixels: Floats, count: int = COLOURS) -> Floats:

@@ -35,7 +35,8 @@ from wfm_sim.evals.physics.appearance import (
 SAME = 0.4  # cost at which a pixel looks just like the background
 IN_DOUBT = 0.3  # by so much the background is preferred
 SMOOTH = 0.6  # pixels; of costs, before they are compared
-LIKELY, SURE = 2.5, 4.0  # a patch found again: at most this cost as the object, at least so much more as background
+NEVER = np.float32(MOST)  # cost of what is not worth comparing
+LIKELY, SURE = 0.65, 3.0  # a patch found again: cost as the object, of that as background, and the least difference
 NAME = "colour tracker (weight-free)"
 WORK_SIZE = 256
 Labels = NDArray[np.uint8]
@@ -131,7 +132,7 @@ def _step(image: Floats, background: Background, objects: list[_Object]) -> Labe
     scene = background.cost(image)
     # What looks just like the background is never worth a price: only the other pixels are compared with the objects.
     rows, columns = np.nonzero(scene > SAME)
-    own = np.full((len(objects), *scene.shape), np.float32(MOST))
+    own = np.full((len(objects), *scene.shape), NEVER)
     for i, thing in enumerate(objects):
         own[i, rows, columns] = cost(nearest(image[rows, columns], thing.colours, OBJECT_RANGE))
     expected = []
@@ -165,7 +166,7 @@ def _place(scene: Floats, others: list[Floats], own: Floats, thing: _Object) -> 
     y0, x0 = int(top + round(guess[1])) - reach, int(left + round(guess[0])) - reach
     size = (bottom - top + 2 * reach, right - left + 2 * reach)
     rest = np.min([_window(costs, y0, x0, *size) for costs in (scene, *others)], axis=0)
-    evidence = np.maximum(rest - _window(own, y0, x0, *size), -MOST / 3)
+    evidence = np.maximum(rest - _window(own, y0, x0, *size), -4.5)
     score = cv2.matchTemplate(evidence, template, cv2.TM_CCORR)
     dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     score = score - 1.5 * float(template.sum()) * (dy**2 + dx**2) / reach**2
@@ -202,7 +203,7 @@ def _label(scene: Floats, own: Floats, expected: list[Bools], objects: list[_Obj
             continue
         slope, margin = 4.0 / max(0.5 * thing.radius, 2.0), 1.0 + 0.15 * thing.radius
         rows, columns = np.nonzero(mask)
-        reach = int(margin + MOST / slope) + 2  # farther away no pixel can be the object's
+        reach = int(margin + 14 / slope) + 2  # farther away no pixel can be the object's
         part = np.s_[max(rows.min() - reach, 0) : rows.max() + reach + 1,
                      max(columns.min() - reach, 0) : columns.max() + reach + 1]  # fmt: skip
         away = cv2.distanceTransform((~mask[part]).astype(np.uint8), cv2.DIST_L2, 3)
@@ -244,7 +245,7 @@ def _find_again(labels: NDArray[np.uint8], scene: Floats, own: Floats, objects: 
     for i in sorted(range(len(objects)), key=lambda i: -objects[i].unseen):
         thing = objects[i]
         patch_least = max(6.0, 0.06 * thing.area)
-        likely = (labels == 0) & (own[i] < LIKELY) & (scene - own[i] > SURE)
+        likely = (labels == 0) & (own[i] < LIKELY * scene) & (scene - own[i] > SURE)
         if likely.sum() < patch_least:
             continue
         _, patches, stats, centres = cv2.connectedComponentsWithStats(likely.astype(np.uint8), connectivity=8)
