@@ -42,7 +42,7 @@ def nearest(pixels: Floats, colours: Floats, limits: tuple[float, float]) -> Flo
 def _distance(dot: Floats, pixels: Floats, colours: Floats | np.float32, limits: tuple[float, float]) -> Floats:
     """From the products I.c, I.I and c.c."""
     square = np.maximum(colours, np.float32(1e-4))
-    scale = np.clip(dot / square, *map(np.float32, limits))
+    scale = np.clip(dot / square, np.float32(limits[0]), np.float32(limits[1]))
     # |I - s c|^2 written out
     away = pixels - 2 * scale * dot + scale * scale * square
     return np.asarray(np.maximum(away, 0) + np.float32(BRIGHTNESS) * np.square(np.log(scale)), dtype=np.float32)
@@ -85,7 +85,7 @@ class Background:
         """From a frame, uint8 [H, W, 3], and what objects cover in it, bool [H, W]."""
         hole = cv2.dilate(covered.astype(np.uint8), np.ones((3, 3), np.uint8))
         filled = cv2.inpaint(frame, hole, 3, cv2.INPAINT_TELEA) if hole.any() else frame
-        return cls(filled.astype(np.float32) / 255, hole == 0)
+        return cls(np.asarray(filled, dtype=np.float32) / np.float32(255), hole == 0)
 
     def cost(self, image: Floats) -> Floats:
         """What it costs to explain each pixel of float32 [H, W, 3] as background: [H, W]."""

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from wfm_sim.data.files import atomic_path, exclusive, read_json, remove_partial_files
-from wfm_sim.data.physics import FORMAT, MANIFEST, VERSION, Frame, View, episode_folder, write_physics_episode
+from wfm_sim.data.physics import FORMAT, MANIFEST, VERSION, Frame, View, episode_folder
+from wfm_sim.data.physics_writer import write_physics_episode
 from wfm_sim.errors import UserError, unknown
 from wfm_sim.workers import leave_if_orphaned, run_jobs
 
@@ -119,8 +120,11 @@ def generate(
         jobs = settings.jobs()
         missing = [job for job in jobs if not (root / episode_folder(*job)).is_dir()]
         begun, done = time.monotonic(), len(jobs) - len(missing)
+        # A set that was completed by another version of the scenes says so: one entry per version that wrote.
+        before = read_json(root / MANIFEST).get("code", []) if len(missing) < len(jobs) else []
+        code = [*before, *(c for c in fresh["code"] if missing and c not in before)]
         if missing or not read_json(root / MANIFEST)["complete"]:
-            _write(root / MANIFEST, _manifest(settings))
+            _write(root / MANIFEST, _manifest(settings) | {"code": code})
         if progress is not None:
             progress(done, len(jobs))
         try:
@@ -131,7 +135,9 @@ def generate(
         finally:
             remove_partial_files(root)
         seconds = time.monotonic() - begun
-        manifest = _manifest(settings) | _hashes(root, [root / episode_folder(*job) for job in sorted(jobs)])
+        manifest = (
+            _manifest(settings) | {"code": code} | _hashes(root, [root / episode_folder(*job) for job in sorted(jobs)])
+        )
         _write(root / MANIFEST, manifest)
         return GenerateResult(len(jobs), len(missing), seconds, manifest["hash"])
 
@@ -183,9 +189,21 @@ def _manifest(settings: GenerateSettings) -> dict[str, Any]:
     about = {"format": FORMAT, "version": VERSION, "complete": False, "settings": wanted}
     about["engine"] = {"name": package, "version": version}
     about["renderer"] = {"name": "mujoco", "version": metadata.version("mujoco")}
-    about |= {"hash": "", "files": {}}
+    about |= {"code": [_code()], "hash": "", "files": {}}
     read: dict[str, Any] = json.loads(json.dumps(about))  # as it will be read: tuples are lists
     return read
+
+
+def _code() -> str:
+    """Changes with the sources of scenes, engines, renderer and writer, which settings and versions do not tell."""
+    from wfm_sim.assets import physics as assets
+    from wfm_sim.data import physics_writer, video
+    from wfm_sim.envs import physics as envs
+
+    folders = [Path(str(module.__file__)).parent for module in (assets, envs)]
+    files = [path for folder in folders for path in sorted(folder.glob("*.py"))]
+    files += [Path(str(module.__file__)) for module in (physics_writer, video)]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
 def _resume(root: Path, settings: GenerateSettings, fresh: dict[str, Any]) -> GenerateSettings:

@@ -53,7 +53,9 @@ class Predictor(Protocol):
 class RepeatLast:
     """The last frame, again and again."""
 
-    name, size, deterministic = "repeat-last", None, True
+    name: str = "repeat-last"
+    size: tuple[int, int] | None = None
+    deterministic = True
 
     def predict(self, context: Frames, frames: int, seed: int) -> Frames:
         return np.repeat(context[:, -1:], frames, axis=1)
@@ -66,7 +68,9 @@ class FlowExtrapolation:
     behind is filled in from around. From a single frame there is no flow, and this repeats it.
     """
 
-    name, size, deterministic = "flow", None, True
+    name: str = "flow"
+    size: tuple[int, int] | None = None
+    deterministic = True
     moving = 0.5  # pixels per frame from which on a pixel moves
     changed = 15  # levels of 255 by which a pixel has changed since the first context frame
 
@@ -78,7 +82,7 @@ class FlowExtrapolation:
     def _one(self, clip: Frames, frames: int) -> Frames:
         last, before = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (clip[-1], clip[-2]))
         # From the last frame back to the one before: known at the pixels of the last frame. [H, W, 2], x then y.
-        flow = -cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(last, before, None)
+        flow = -cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(last, before, None)  # type: ignore[call-overload]
         speed = np.hypot(flow[..., 0], flow[..., 1])
         # Where nothing has changed, flow only leaks in from beside: evenly coloured walls would come along.
         change = np.abs(clip[-1].astype(np.int16) - clip[0]).max(-1) > self.changed
@@ -107,7 +111,7 @@ class FlowExtrapolation:
 class FromFunction:
     """A function (context, frames, seed) as a Predictor."""
 
-    size = None
+    size: tuple[int, int] | None = None
 
     def __init__(self, function: Callable[[Frames, int, int], Frames], name: str) -> None:
         self.function, self.name = function, name

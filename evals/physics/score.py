@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from wfm_sim.data.files import atomic_path
-from wfm_sim.data.physics import CRF, PhysicsData, PhysicsEpisode, episode_folder, open_physics
+from wfm_sim.data.physics import PhysicsData, PhysicsEpisode, episode_folder, open_physics
+from wfm_sim.data.physics_writer import CRF
 from wfm_sim.data.video import write_video
 from wfm_sim.errors import UserError
 from wfm_sim.evals.physics.dreamsim import Similarity, load_dreamsim

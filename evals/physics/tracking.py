@@ -61,8 +61,9 @@ def track(frames: NDArray[np.uint8], first_mask: Labels) -> Labels:
     if scale == 1.0:
         return _track(frames, first_mask)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    small = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames])
-    found = _track(small, cv2.resize(first_mask, size, interpolation=cv2.INTER_NEAREST))
+    small = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames]).astype(np.uint8)
+    first = np.asarray(cv2.resize(first_mask, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+    found = _track(small, first)
     out = np.stack([_enlarge(mask, (width, height)) for mask in found])
     out[0] = first_mask
     return out

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from wfm_sim.data.files import read_json
-from wfm_sim.data.physics import FORMAT, VERSION, Poses, View, open_physics, write_physics_episode
+from wfm_sim.data.physics import FORMAT, VERSION, Poses, View, open_physics
+from wfm_sim.data.physics_writer import write_physics_episode
 from wfm_sim.errors import UserError
 from wfm_sim.video_metrics import psnr
 

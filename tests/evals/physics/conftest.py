@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from wfm_sim.data.physics import FORMAT, VERSION, PhysicsData, Poses, View, open_physics, write_physics_episode
+from wfm_sim.data.physics import FORMAT, VERSION, PhysicsData, Poses, View, open_physics
+from wfm_sim.data.physics_writer import write_physics_episode
 
 T, H, W = 14, 64, 80
 RADIUS = 8.0
