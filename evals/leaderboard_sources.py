@@ -8,7 +8,6 @@ A folder that is neither is searched, two folders deep, for folders that are.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from wfm_sim.evals.submission import (
     Trust,
     TrustBin,
     read_submission,
+    slug,
 )
 
 SUMMARY = "summary.json"
@@ -243,11 +243,6 @@ def _head(kind: Kind, model: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def slug(text: str) -> str:
-    """A submission's id from free text: lower case, at most 80 of a-z 0-9 . _ -"""
-    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:80] or "run"
-
-
 def _cell(content: Mapping[str, Any]) -> PolicyCell:
     return PolicyCell(content["policy"], content["task"], _estimate(content["model"]), _estimate(content["twin"]))
 
@@ -260,10 +255,17 @@ def _estimate(content: Mapping[str, Any]) -> Estimate:
     return replace(found, low=min(found.low, found.value), high=max(found.high, found.value))
 
 
+def _from_physics(summary: Mapping[str, Any], folder: Path) -> Submission:
+    from wfm_sim.evals.physics.submission import physics_submission
+
+    return physics_submission(summary, folder)
+
+
 Known = Callable[[Mapping[str, Any]], bool]
 Convert = Callable[[Mapping[str, Any], Path], Submission]
 _RUNS: tuple[tuple[Known, Convert], ...] = (
     (lambda s: {"cells", "policies", "episode_agreement"} <= set(s), _from_demo),
+    (lambda s: str(s.get("format", "")).startswith("wfm-sim physics summary"), _from_physics),
     (lambda s: {"headline", "gates", "reliability", "collapse"} <= set(s), _from_trust),
     (lambda s: {"headline", "gates", "horizon"} <= set(s), _from_nano),
 )

@@ -14,8 +14,8 @@ from pathlib import Path
 from wfm_sim.data.files import atomic_path
 from wfm_sim.evals.clips import mp4_bytes, side_by_side
 from wfm_sim.evals.jobs import MODEL, TWIN, Job, OnOutcome, Outcome
-from wfm_sim.evals.leaderboard_sources import slug
 from wfm_sim.evals.rerun_log import Clip, write_recording
+from wfm_sim.evals.submission import slug
 
 FOLDER, INDEX, RECORDING = "clips", "clips.json", "run.rrd"
 

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from wfm_sim.evals.leaderboard_sources import AGREEMENT, LOCAL, slug
+from wfm_sim.evals.leaderboard_sources import AGREEMENT, LOCAL
 from wfm_sim.evals.policy_run_clips import RECORDING, ClipEntry
 from wfm_sim.evals.policy_run_summary import NO_TWIN, PolicyRow, RunSummary
 from wfm_sim.evals.statistics import Estimate, wilson
-from wfm_sim.evals.submission import ClipLink, Metric, PolicyCell, Protocol, RecordingLink, Subject, Submission
+from wfm_sim.evals.submission import ClipLink, Metric, PolicyCell, Protocol, RecordingLink, Subject, Submission, slug
 
 
 def submission(

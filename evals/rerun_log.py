@@ -1,4 +1,4 @@
-"""Rerun recordings of rollouts; the only module that imports rerun.
+"""Rerun recordings of rollouts.
 
 Entities: /real/<camera>, /imagined/<camera>, /diff (absolute difference), /action, /state, /reward/real and
 /reward/imagined, /episode (captions). Timelines: frame_index (over the whole recording), timestamp (seconds),
@@ -52,7 +52,7 @@ def write_recording(path: Path | str, clips: Sequence[Clip], *, name: str = "wfm
     Raises:
         UserError: rerun-sdk is not installed, or there are no clips.
     """
-    rr = _rerun()
+    rr = rerun_module()
     if not clips:
         raise UserError("a recording needs at least one clip, got none.")
     path = Path(path)
@@ -70,7 +70,8 @@ def write_recording(path: Path | str, clips: Sequence[Clip], *, name: str = "wfm
     return path
 
 
-def _rerun() -> ModuleType:
+def rerun_module() -> ModuleType:
+    """rerun, or a UserError that says how to install it."""
     try:
         import rerun
     except ImportError as error:

@@ -10,6 +10,7 @@ Clips and recordings are files beside the submission: their paths are relative t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -216,6 +217,11 @@ def write_submission(folder: Path | str, submission: Submission) -> Path:
     path = Path(folder) / FILE_NAME
     write_json(path, content)
     return path
+
+
+def slug(text: str) -> str:
+    """A submission's id from free text: lower case, at most 80 of a-z 0-9 . _ -"""
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:80] or "run"
 
 
 def _plain(value: Any) -> Any:

@@ -148,6 +148,27 @@ def table(
     print(format_table([read_summary(run) for run in runs]))
 
 
+@app.command()
+def show(
+    run: Annotated[Path, typer.Argument(help="A finished folder of `wfm-sim physics score`.")],
+    data: Annotated[Path, typer.Option(help="The data set that it scored.")],
+    model: Annotated[str | None, typer.Option(help="What it scored, where that was named by a path.")] = None,
+    episodes: Annotated[int, typer.Option(help="Of each scene.")] = 1,
+    device: Device = "cpu",
+) -> None:
+    """Clips of truth, prediction, difference and masks, a 3D recording, and a submission to the leaderboard."""
+    from wfm_sim.errors import UserError
+    from wfm_sim.evals.physics.showing import RECORDING
+    from wfm_sim.evals.physics.showing import show as run_show
+    from wfm_sim.progress import bar
+
+    if episodes < 1:
+        raise UserError(f"episodes must be at least 1, not {episodes}")
+    with bar("showing") as progress:
+        found = run_show(run, data, model=model, episodes=episodes, device=device, progress=progress)
+    print(f"{len(found.clips)} clips, {RECORDING} and submission.json in {run}")
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """'256' -> (256, 256), '1920x1080' -> (1080, 1920): (height, width). UserError for anything else."""
     from wfm_sim.errors import UserError

@@ -14,7 +14,7 @@ from wfm_sim.errors import UserError
 from wfm_sim.evals import leaderboard_view as view
 from wfm_sim.evals.comparison_summary import summarise
 from wfm_sim.evals.leaderboard import add, build
-from wfm_sim.evals.leaderboard_sources import read_sources, slug
+from wfm_sim.evals.leaderboard_sources import read_sources
 from wfm_sim.evals.policy_comparison import MODEL, TWIN, Job, Outcome
 from wfm_sim.evals.statistics import Estimate, wilson
 from wfm_sim.evals.submission import (
@@ -30,6 +30,7 @@ from wfm_sim.evals.submission import (
     Trust,
     TrustBin,
     read_submission,
+    slug,
     write_submission,
 )
 

@@ -112,6 +112,15 @@ class _StopError(Exception):
     pass
 
 
+def test_a_compiled_network_says_the_same(videos: Path, tmp_path: Path) -> None:
+    recipe = prepare(_recipe(videos, tmp_path / "run"))
+    task = VideoTask(recipe)
+    plain, _ = task.loss(0, torch.Generator().manual_seed(0), 0)
+    task.network = torch.compile(task.model, backend="eager")
+    compiled, _ = task.loss(0, torch.Generator().manual_seed(0), 0)
+    assert torch.allclose(plain, compiled)
+
+
 def test_it_learns_a_batch_by_heart(videos: Path, tmp_path: Path) -> None:
     recipe = prepare(replace(_recipe(videos, tmp_path / "run"), batch=2, one_step=1.0))
     task = VideoTask(recipe)

@@ -142,7 +142,7 @@ class VideoModel(nn.Module):
         """
         x = given.blend(given.latents, noisy)
         dtype = next(self.net.parameters()).dtype
-        out = (network or self.net)(
+        out = (self.net if network is None else network)(
             x.to(dtype), time, condition_mask=given.mask_channel().to(dtype), extra=anchor.expand_as(x).to(dtype)
         )
         return given.blend(given.latents, anchor + out.float())
