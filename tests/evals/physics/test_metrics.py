@@ -53,6 +53,16 @@ def test_stratified_intervals_know_nothing_of_the_difference_between_scenes() ->
     assert many.value == 0.5
 
 
+def test_intervals_of_few_episodes_cover_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(1)
+    covered = []
+    for trial in range(120):
+        found = stratified_mean({name: rng.normal(0.5, 0.1, 4) for name in "abcd"}, seed=trial)
+        assert found.low is not None and found.high is not None
+        covered.append(found.low <= 0.5 <= found.high)
+    assert np.mean(covered) > 0.9
+
+
 def test_few_episodes_have_no_interval_and_none_no_value() -> None:
     assert stratified_mean({"a": [0.5], "b": [0.7, 0.8]}).low is None
     assert stratified_mean({"a": [], "b": []}).unscored == "no values"
