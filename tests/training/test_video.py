@@ -150,6 +150,12 @@ class TestModel:
         assert clip.shape == (2, 12, 64, 64, 3)
         np.testing.assert_array_equal(clip[:, :9], context)
 
+    def test_a_network_that_moves_nothing_repeats_the_frame(self) -> None:
+        still = VideoModel(_tiny()).eval()  # its last layer begins at zero
+        context = np.stack([_moving_square(i, 9) for i in range(2)])
+        clip = still.predict(context, seeds=[0, 1])
+        assert np.abs(clip[:, 9:].astype(int) - context[:, -1:]).max() <= 1
+
     def test_a_row_depends_on_its_seed_alone(self, model: VideoModel) -> None:
         context = np.stack([_moving_square(3, 9)] * 3)
         clips = model.predict(context, seeds=[5, 6, 5])

@@ -36,6 +36,8 @@ from wfm_sim.models.solvers import euler
 from wfm_sim.models.tokenizer import Tokenizer, TokenizerConfig
 
 FORMAT = "wfm-sim video model 1"
+# Grey levels between two decoded frames up to which a pixel shows the same thing, and from which another.
+LIKE, UNLIKE = 8.0, 24.0
 
 
 @dataclass(frozen=True)
@@ -192,8 +194,29 @@ class VideoModel(nn.Module):
 
         times = append_zero(torch.tensor(self.cfg.times, dtype=torch.float64))
         clip = self.decode(given.blend(latents, euler(denoiser, noise, times)))
+        clip = _with_detail(clip, self.decode(anchor)[:, :1], context[:, -1:])
         clip[:, : context.shape[1]] = context
         return clip
+
+
+def _with_detail(clip: NDArray[np.uint8], seen: NDArray[np.uint8], newest: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Where a clip shows what the newest given frame shows, give back the detail that the tokenizer lost of it.
+
+    Args:
+        clip: uint8 [B, T, H, W, 3] as decoded.
+        seen: uint8 [B, 1, H, W, 3], the newest given frame through the tokenizer.
+        newest: The frame itself.
+
+    A network that says 'nothing moves' thus repeats the frame exactly.
+    """
+    lost = newest.astype(np.float32) - seen
+    out = np.empty_like(clip)
+    for t in range(clip.shape[1]):  # frame by frame: floats of a whole batch of clips would be large
+        now = clip[:, t : t + 1].astype(np.float32)
+        apart = np.abs(now - seen).max(axis=-1, keepdims=True)
+        same = np.clip((UNLIKE - apart) / (UNLIKE - LIKE), 0, 1)
+        out[:, t : t + 1] = np.clip(np.rint(now + same * lost), 0, 255).astype(np.uint8)
+    return out
 
 
 def is_video(path: Path) -> bool:
