@@ -80,6 +80,19 @@ def action_bridge(data: Path, out: Path) -> ActionRecipe:
     )
 
 
+def action_rigid(data: Path, out: Path) -> ActionRecipe:
+    """nano-rigid: what the simulator of the tabletop knows of moving things, trained on in scenes without actions."""
+    base = action_nano_forcing(data, out)
+    return replace(
+        base,
+        presence=0.0,
+        place=0.0,
+        contact=3.0,
+        tokenizer_steps=800,
+        loop=replace(base.loop, steps=3000, lr=1e-3, sample_every=250, checkpoint_every=100),
+    )
+
+
 def action_debug(data: Path, out: Path) -> ActionRecipe:
     """Ten steps of a tiny network."""
     loop = LoopConfig(steps=10, warmup=2, checkpoint_every=5, sample_every=5, log_every=1)
@@ -146,6 +159,7 @@ ACTION: dict[str, Callable[[Path, Path], ActionRecipe]] = {
     "nano": action_nano,
     "nano-forcing": action_nano_forcing,
     "bridge": action_bridge,
+    "rigid": action_rigid,
     "debug": action_debug,
 }
 

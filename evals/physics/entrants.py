@@ -6,7 +6,7 @@ repeat-last, flow   the baselines
 data:DIR            the same episodes from another data set: PhysX instead of MuJoCo
 a folder            videos that you made: FOLDER/<scene>/<00000>/view0_seed0.mp4, context and prediction together
 module:function     yours: a Predictor, what makes one without arguments, or a function (context, frames, seed)
-nano-rigid          a Video2World model of ours, by name or by its .safetensors file
+nano-tabletop       a simulator or a Video2World model of ours, by name or by its .safetensors file
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from wfm_sim.evals.physics.predictors import (
     FromFunction,
     Predictor,
     RepeatLast,
+    SteppedWorld,
     VideoWorld,
     predict,
     resize,
@@ -222,9 +223,14 @@ def _required(function: Any) -> list[str]:
 
 
 def _model(name: str, device: str) -> Entrant:
+    from wfm_sim.models.checkpoint import FORMAT, has_format, is_path, load, shipped_weights
     from wfm_sim.models.video_world import load_video
     from wfm_sim.weights import weights_hash
 
+    path = shipped_weights().get(name) or (Path(name) if is_path(name) else None)
+    if path is not None and has_format(path, FORMAT):
+        world = load(name, device=device)
+        return of_predictor(SteppedWorld(world), {"weights": weights_hash(world)})
     try:
         model = load_video(name, device=device)
     except UserError as error:

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wfm_sim.actions import ACTION_DIM
 from wfm_sim.errors import UserError
 
 Frames = NDArray[np.uint8]
@@ -135,6 +136,26 @@ class VideoWorld:
             raise UserError(f"{self.name} makes clips of {longest} frames, {given + frames} were asked for")
         clips = self.model.predict(context, seeds=[seed + row for row in range(len(context))])
         return np.asarray(clips[:, given : given + frames])
+
+
+class SteppedWorld:
+    """A simulator (wfm_sim.world_model) in which nobody acts: frame by frame, as long as is asked for."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.name: str = model.spec.name
+        self.size: tuple[int, int] | None = tuple(model.spec.frame_size)
+        if model.spec.frames_per_step != 1 or model.spec.condition != "action":
+            raise UserError(f"{self.name} is no simulator of one frame per action, which is what can be scored here")
+
+    def predict(self, context: Frames, frames: int, seed: int) -> Frames:
+        batch = len(context)
+        state = self.model.start(context, seeds=[seed + row for row in range(batch)])
+        rest, made = np.zeros((batch, 1, ACTION_DIM), np.float32), []
+        for _ in range(frames):
+            state, new = self.model.step(state, rest)
+            made.append(new[:, 0])
+        return np.stack(made, axis=1)
 
 
 def predict(predictor: Predictor, context: Frames, frames: int, seed: int) -> Frames:

@@ -8,13 +8,14 @@ from wfm_sim.data.bridge import BridgeDataset, choose_split, splits
 from wfm_sim.data.ctrl_world import CtrlWorldDataset
 from wfm_sim.data.episode import EpisodeDataset
 from wfm_sim.data.files import read_json
+from wfm_sim.data.physics_clips import PhysicsClips, is_physics
 from wfm_sim.data.rlds import TFRecordBridge, UnpackedBridge
 from wfm_sim.data.worldgym import WorldGymDataset
 from wfm_sim.errors import UserError
 
 _FORMATS = (
     "annotation/<split>/*.json (Bridge/IRASim, Ctrl-World), *.tfrecord* (RLDS), */episode.json (unpacked RLDS) "
-    "or pairs of .mp4 and .npz (WorldGym)"
+    "pairs of .mp4 and .npz (WorldGym), or manifest.json (wfm-sim physics generate)"
 )
 
 
@@ -32,6 +33,8 @@ def open_dataset(path: str | Path, split: str | None = None, camera: int = 0) ->
     root = Path(path).expanduser()
     if not root.is_dir():
         raise UserError(f"{path}: no such folder")
+    if is_physics(root):
+        return PhysicsClips(root, split)
     available = splits(root)
     if available:
         chosen = choose_split(root, available, split)
