@@ -21,6 +21,7 @@ from wfm_sim import (
     cli_models,
     cli_physics,
     cli_physics_engines,
+    cli_physics_laws,
     cli_policies,
     cli_train,
 )
@@ -44,6 +45,8 @@ app.add_typer(cli_physics.app, name="physics")
 cli_physics.app.command()(cli_physics_engines.agreement)
 cli_physics.app.command()(cli_physics_engines.sheet)
 cli_physics.app.command()(cli_physics_engines.export)
+cli_physics.app.command()(cli_physics_laws.laws)
+cli_physics.app.command()(cli_physics_laws.calibrate_laws)
 app.command()(cli_eval.demo)
 app.command()(cli_actions.check_actions)
 app.command()(cli_models.models)

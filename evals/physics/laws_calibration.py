@@ -53,7 +53,7 @@ class Thresholds:
 
     def of(self, pixels: int, context: int, scene: str, law: str) -> Tolerance:
         """The tolerance of the largest calibrated size up to `pixels` (or the smallest), and of the nearest context."""
-        sizes, contexts = ({key[k] for key in self.table} for k in (0, 1))
+        sizes, contexts = {key[0] for key in self.table}, {key[1] for key in self.table}
         if not sizes:
             return Tolerance(LAWS[law].least, 0)
         size = max((s for s in sizes if s <= pixels), default=min(sizes))

@@ -16,6 +16,7 @@ from wfm_sim.evals.physics.laws_tracks import FEWEST, PEEPS, Clip, Labels, Pair,
 GONE = 0.25  # a body of which less than this part of the true area is left is gone; a second piece of more is one
 STILL = 0.1  # pixels a frame, in pictures 128 wide: the root mean square speed below which nothing moves
 MOVES = 0.4  # pixels a frame, likewise: a body that is faster has a path to speak of
+BLOW = 0.02  # m: paths that are less smooth than this over seven frames have a blow in them
 FOLLOWED = 0.6  # of its frames must be usable for a body to count in the energy
 
 
@@ -134,7 +135,8 @@ def _energy_rise(pair: Pair, tracks: Tracks) -> Estimate:
     """Largest rise of the translational and potential energy from one frame to any later one, over the weight [m].
 
     Of the bodies that are in sight most of the time. It is not the whole energy: what turns from spin into speed rises
-    too, as it does in the truth, which is measured in the same way.
+    too, as it does in the truth, which is measured in the same way. Across a blow the energy goes evenly from what it
+    was before to what it is after.
     """
     clip = pair.clip
     g = -clip.scene.gravity[2]
@@ -146,7 +148,8 @@ def _energy_rise(pair: Pair, tracks: Tracks) -> Estimate:
     for i in followed:
         start = clip.truth.positions[0, i]
         places = clip.lift(tracks.centroids[:, i], start, _normal(clip, start))
-        where, speed = local_line(clip.times, np.where(pair.usable[:, i, None], places, np.nan), half=3, degree=2)
+        path = np.where(pair.usable[:, i, None], places, np.nan)
+        where, speed = local_line(clip.times, path, half=3, degree=2, smooth=BLOW)
         head = 0.5 * np.sum(speed**2, axis=1) / g + where @ UP
         known = np.flatnonzero(np.isfinite(head))
         if len(known) < 3:

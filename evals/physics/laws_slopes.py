@@ -35,8 +35,8 @@ def planar_slope(pair: Pair) -> list[Measurement]:
         )
         out.append(measured)
         if parameters[f"kind_{i}"] == "box":
-            both = [friction(a, tilt, g, sticks=not expected) for a in (measured.found, measured.truth)]
-            out.append(Measurement("friction", name, *both, expected=float(parameters[f"friction_{i}"])))
+            found, true = (friction(a, tilt, g, sticks=not expected) for a in (measured.found, measured.truth))
+            out.append(Measurement("friction", name, found, true, float(parameters[f"friction_{i}"])))
     return out
 
 
@@ -58,7 +58,7 @@ def friction(acceleration: Estimate, tilt: float, g: float, sticks: bool) -> Est
     if sticks:
         return Estimate.none("a box that sticks shows only that its friction is above tan(angle)", acceleration.n)
     numbers = (acceleration.value, acceleration.high, acceleration.low)
-    mu, low, high = (None if a is None else (g * np.sin(tilt) - a) / (g * np.cos(tilt)) for a in numbers)
+    mu, low, high = (None if a is None else float((g * np.sin(tilt) - a) / (g * np.cos(tilt))) for a in numbers)
     return Estimate(mu, low, high, acceleration.n)
 
 

@@ -103,8 +103,7 @@ def dominoes(pair: Pair) -> list[Measurement]:
         if true[i].value is not None and true[i].value < clip.times[clip.begin]:
             continue  # it was shown
         out.append(Measurement("topple_time", name, found[i], true[i]))
-    order = [_inversion(times, ends) for times in (found, true)]
-    out.append(Measurement("topple_order", "", *order, expected=0.0))
+    out.append(Measurement("topple_order", "", _inversion(found, ends), _inversion(true, ends), 0.0))
     return out
 
 

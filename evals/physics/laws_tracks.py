@@ -198,7 +198,9 @@ class Pair:
         return chosen if len(chosen) >= fewest * max(len(span), 1) else chosen[:0]
 
 
-def local_line(times: Floats, values: Floats, half: int = 2, degree: int = 1) -> tuple[Floats, Floats]:
+def local_line(
+    times: Floats, values: Floats, half: int = 2, degree: int = 1, smooth: float = np.inf
+) -> tuple[Floats, Floats]:
     """Value and slope at each time from the polynomial through its 2 half + 1 neighbours that are there.
 
     Args:
@@ -206,9 +208,10 @@ def local_line(times: Floats, values: Floats, half: int = 2, degree: int = 1) ->
         values: float64 [T] or [T, D], NaN where unknown.
         half: Neighbours on either side.
         degree: Of the polynomial, 1 or 2.
+        smooth: The largest root mean square distance of the neighbours from it: across a blow there is no slope.
 
     Returns:
-        Two of the shape of `values`; NaN where fewer than degree + 2 neighbours are known.
+        Two of the shape of `values`; NaN where fewer than degree + 2 neighbours are known, or are not smooth.
     """
     shape = values.shape
     values = values.reshape(len(values), -1)
@@ -219,5 +222,7 @@ def local_line(times: Floats, values: Floats, half: int = 2, degree: int = 1) ->
         if known.sum() >= degree + 2:
             powers = np.vander(times[near][known] - times[t], degree + 1, increasing=True)
             fit = np.linalg.lstsq(powers, values[near][known], rcond=None)[0]
-            out[t], slope[t] = fit[0], fit[1]
+            gaps = powers @ fit - values[near][known]
+            if np.sqrt(np.mean(np.sum(gaps**2, axis=1))) <= smooth:
+                out[t], slope[t] = fit[0], fit[1]
     return out.reshape(shape), slope.reshape(shape)

@@ -1,15 +1,11 @@
 """A corrupted truth is caught by the law that it breaks, and the truth breaks none."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not
-from law_clips import FRAMES, bodies_of, broken, stage, with_body, with_shapes
-
+from tests.evals.physics.law_clips import FRAMES, bodies_of, broken, stage, with_body, with_shapes
 from wfm_sim.assets.physics import SCENES, build
 from wfm_sim.envs.physics import simulate
 from wfm_sim.errors import UserError
