@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -14,6 +15,8 @@ import gymnasium as gym
 from wfm_sim.errors import UserError
 from wfm_sim.evals.jobs import Job, OnOutcome, Outcome
 from wfm_sim.evals.rollouts import TWIN_ID, PolicyPool, run_in_twin
+
+PATIENCE = 3.0  # seconds
 
 
 class TwinRunner:
@@ -34,8 +37,16 @@ class TwinRunner:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._pool is not None:
-            self._pool.terminate()
+        if self._pool is None:
+            return
+        # A worker that was killed while it waited for a job holds the queue's lock for ever; `terminate` waits for it.
+        ending = threading.Thread(target=self._pool.terminate, daemon=True)
+        ending.start()
+        ending.join(timeout=None if all(p.is_alive() for p in self._processes) else PATIENCE)
+        if ending.is_alive():
+            for process in self._processes:
+                process.kill()
+        else:
             self._pool.join()
 
     def start(self, jobs: Sequence[Job], keep: Collection[Job], on_outcome: OnOutcome) -> None:

@@ -82,3 +82,21 @@ def test_a_twin_process_that_dies_is_told(tmp_path: Path) -> None:
         os.kill(twin._processes[0].pid, signal.SIGKILL)
         with pytest.raises(UserError, match="was killed"):
             twin.finish()
+
+
+def test_a_twin_process_that_dies_while_idle_is_told_and_nothing_hangs() -> None:
+    import os
+    import signal
+    import time
+
+    from wfm_sim.errors import UserError
+    from wfm_sim.evals.twin_runner import TwinRunner
+
+    with TwinRunner(1) as twin:
+        twin.start(plan(["zero"], ["push"], 1), (), lambda outcome: None)
+        twin.finish()
+        time.sleep(0.3)  # it now waits for a job, and holds the queue's lock
+        os.kill(twin._processes[0].pid, signal.SIGKILL)
+        twin.start(plan(["random"], ["push"], 3), (), lambda outcome: None)
+        with pytest.raises(UserError, match="was killed"):
+            twin.finish()
