@@ -2,8 +2,8 @@
 
     python benchmarks/eval_kill_resume.py --kills 10
 
-Prints how often it was killed, how many records there were each time, and whether the records (sorted) and the table
-are the same to the byte. The other programs that resume are in kill_resume.py, whose method this is.
+Prints how often it was killed, how many records there were each time, whether the records (sorted) and the table are
+the same to the byte, and their hashes. The other programs that resume are in kill_resume.py, whose method this is.
 """
 
 import argparse
@@ -24,7 +24,14 @@ def records(folder: Path) -> list[bytes]:
 
 
 def digest(folder: Path) -> str:
-    return hashlib.sha256(b"".join(sorted(records(folder))) + (folder / "table.md").read_bytes()).hexdigest()
+    return "".join(hashes(folder))
+
+
+def hashes(folder: Path) -> tuple[str, str]:
+    """SHA-256 of the sorted records and of the table."""
+    parts = (b"".join(sorted(records(folder))), (folder / "table.md").read_bytes())
+    first, second = (hashlib.sha256(part).hexdigest() for part in parts)
+    return first, second
 
 
 def main() -> None:
@@ -49,6 +56,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         rng = random.Random(a.seed)
         same = killed_and_resumed("eval", run, digest, lambda out: len(records(out)), Path(name), a.kills, rng)
+        print(f"{'run':10}{'records':>8}{'their SHA-256':>18}{'table.md':>18}")
+        for kind in ("whole", "broken"):
+            ours, table = hashes(Path(name) / kind)
+            print(f"{kind:10}{len(records(Path(name) / kind)):8}{ours[:16]:>18}{table[:16]:>18}")
     sys.exit(0 if same else 1)
 
 
