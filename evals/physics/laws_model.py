@@ -34,7 +34,7 @@ class Law:
 
 
 LAWS: dict[str, Law] = {
-    "gravity": Law("acceleration in free fall", "m/s2", "both", 0.5),
+    "gravity": Law("acceleration in free fall", "m/s2", "both", 1.0),
     "restitution": Law("speed after the bounce over that before", "", "both", 0.1),
     "slope_acceleration": Law("acceleration down the slope", "m/s2", "both", 0.15),
     "friction": Law("coefficient of friction on the slope", "", "both", 0.03),
