@@ -77,7 +77,8 @@ def action(
         "runs/train/action"
     ),
     recipe: Annotated[
-        str | None, typer.Option(help="nano, nano-forcing, bridge, rigid or debug; default bridge with --from, else nano.")
+        str | None,
+        typer.Option(help="nano, nano-forcing, bridge, rigid or debug; default bridge with --from, else nano."),
     ] = None,
     init: Annotated[
         str | None, typer.Option("--from", help="World model (name or file) that training starts from.")
