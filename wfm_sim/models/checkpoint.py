@@ -2,9 +2,9 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +17,7 @@ from wfm_sim.models.causal_world import CausalWorldModel, WorldConfig
 from wfm_sim.weights import shipped
 
 FORMAT = "wfm-sim world model 1"
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def shipped_weights(format_: str = FORMAT) -> dict[str, Path]:
@@ -87,14 +88,37 @@ def load(
     Raises:
         UserError: no such model, or a file that is no world model of ours (truncated, pickled, of another kind).
     """
-    path = find_weights(name_or_path, FORMAT, "world model", "wfm-sim train action")
-    meta, state = read_weights(path, FORMAT, "world model")
+    return load_as(
+        name_or_path,
+        (FORMAT, "world model", "wfm-sim train action"),
+        lambda config: CausalWorldModel(WorldConfig.from_dict(config)),
+        device,
+        dtype,
+    )
+
+
+def load_as(
+    name_or_path: str | os.PathLike[str],
+    kind: tuple[str, str, str],
+    build: Callable[[dict[str, Any]], Model],
+    device: str,
+    dtype: torch.dtype | None,
+) -> Model:
+    """`load` for a model of any format; it has a `net` and `metadata`.
+
+    Args:
+        kind: Format, what to call it in messages, and the command that writes it.
+        build: From its configuration to an untrained model.
+    """
+    format_, what, command = kind
+    path = find_weights(name_or_path, format_, what, command)
+    meta, state = read_weights(path, format_, what)
     try:
-        model = CausalWorldModel(WorldConfig.from_dict(json.loads(meta["config"])))
+        model = build(json.loads(meta["config"]))
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(f"{path}: its configuration is not one of this version of wfm-sim ({error})") from None
     fill(model, state, path)
-    model.metadata = json.loads(meta.get("about", "{}"))
+    model.metadata = json.loads(meta.get("about", "{}"))  # type: ignore[assignment]
     model.net.to(fast_dtype(device) if dtype is None else dtype)
     return model.eval().requires_grad_(False).to(device)
 

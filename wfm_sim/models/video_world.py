@@ -13,7 +13,6 @@ frame, several of them make a token (`patch_temporal`).
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 
 from wfm_sim.errors import UserError
 from wfm_sim.models.causal_world import frames_to_tensor, tensor_to_frames
-from wfm_sim.models.checkpoint import fast_dtype, fill, find_weights, has_format, read_weights, write_weights
+from wfm_sim.models.checkpoint import has_format, load_as, write_weights
 from wfm_sim.models.dit import DiT, DiTConfig
 from wfm_sim.models.generation import row_noise
 from wfm_sim.models.sampling import Given
@@ -242,13 +241,5 @@ def load_video(
     Raises:
         UserError: no such model, or a file that is none of ours (truncated, pickled, of another kind).
     """
-    path = find_weights(name_or_path, FORMAT, "video model", "wfm-sim train video")
-    meta, state = read_weights(path, FORMAT, "video model")
-    try:
-        model = VideoModel(VideoConfig.from_dict(json.loads(meta["config"])))
-    except (TypeError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: its configuration is not one of this version of wfm-sim ({error})") from None
-    fill(model, state, path)
-    model.metadata = json.loads(meta.get("about", "{}"))
-    model.net.to(fast_dtype(device) if dtype is None else dtype)
-    return model.eval().requires_grad_(False).to(device)
+    kind = (FORMAT, "video model", "wfm-sim train video")
+    return load_as(name_or_path, kind, lambda config: VideoModel(VideoConfig.from_dict(config)), device, dtype)
