@@ -209,9 +209,16 @@ def test_nothing_is_sent_before_the_reset() -> None:
         policy.act({"agent_pos": np.zeros((1, 7))})
 
 
+def _hear_ctrl_c() -> None:
+    """What a shell starts in the background ignores SIGINT, and so would its children: these tests, say."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_the_command_serves_and_stops() -> None:
     command = [sys.executable, "-m", "wfm_sim.cli", "serve-policy", "expert-noise0.2", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_ctrl_c
+    ) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         try:
