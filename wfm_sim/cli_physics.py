@@ -85,9 +85,17 @@ def floor(
     from wfm_sim.evals.physics.trackers import load_tracker
     from wfm_sim.progress import bar
 
-    options = {"tracker": tracker, "frames": frames, "episodes": episodes, "device": device, "cache": cache}
     with bar("tracking the truth") as progress:
-        found = measure(data, workers=workers or os.cpu_count() or 1, progress=progress, **options)
+        found = measure(
+            data,
+            tracker=tracker,
+            frames=frames,
+            episodes=episodes,
+            workers=workers or os.cpu_count() or 1,
+            device=device,
+            cache=cache,
+            progress=progress,
+        )
     print(format_floor(found, load_tracker(tracker).name))
 
 
