@@ -183,6 +183,10 @@ def _manifest(settings: GenerateSettings) -> dict[str, Any]:
     try:
         version = metadata.version(package)
     except metadata.PackageNotFoundError:
+        if settings.backend == "isaac":
+            from wfm_sim.envs.physics.isaac import INSTALL
+
+            raise UserError(INSTALL) from None
         extra = "" if package == "mujoco" else f"; install it with `pip install 'wfm-sim[{settings.backend}]'`"
         raise UserError(f"backend {settings.backend!r} needs the package {package!r}, which is absent{extra}") from None
     wanted = asdict(settings)

@@ -66,7 +66,7 @@ def show(
     config = field(read_json(run / "config.json"), "settings", run / "config.json")
     name = model or str(summary["entrant"])
     entrant, tracker = load_entrant(name, data, device), load_tracker(summary["settings"]["tracker"], device)
-    if entrant.identity != config["identity"]:
+    if (entrant.name, entrant.identity) != (config["entrant"], config["identity"]):
         raise UserError(f"{run}: {name} is not what was scored; score it again, or say with --model what it was")
     chosen = [e for scene in summary["scenes"] for e in data.episodes(scene)[:episodes]]
     links, recorded = [], []

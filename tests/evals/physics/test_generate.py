@@ -143,7 +143,7 @@ def test_an_absent_engine_and_a_foreign_folder(tmp_path: Path, monkeypatch: pyte
     from wfm_sim.evals.physics import generate as module
 
     monkeypatch.setitem(module.BACKENDS, "isaac", "no-such-package-as-this")
-    with pytest.raises(UserError, match=r"backend 'isaac' needs the package .*pip install 'wfm-sim\[isaac\]'"):
+    with pytest.raises(UserError, match=r"backend 'isaac' needs .*RTX GPU.*pip install 'wfm-sim\[isaac\]'"):
         generate(tmp_path / "new", GenerateSettings(("dominoes",), backend="isaac"))
     assert metadata.version("mujoco")
     (tmp_path / "letter.txt").write_text("mine")

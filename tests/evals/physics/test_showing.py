@@ -87,5 +87,7 @@ def test_other_data_or_another_model_is_refused(run: Path, data: PhysicsData, tm
         show(run, tmp_path / "other")
     with pytest.raises(UserError, match="is not what was scored"):
         show(run, data, model=f"data:{tmp_path / 'other'}")
+    with pytest.raises(UserError, match="is not what was scored"):
+        show(run, data, model="flow")
     with pytest.raises(UserError, match=r"summary\.json"):
         show(tmp_path / "nothing", data)
