@@ -58,15 +58,8 @@ class RunFolder:
             UserError: other settings, another run at work in it, something else in it, or a broken record.
         """
         path = Path(path).expanduser()
-        settings = json.loads(json.dumps(settings))  # as it will be read: tuples are lists
         config = path / CONFIG
-        if not config.exists() and path.is_dir() and any(not p.name.startswith(".") for p in path.iterdir()):
-            raise UserError(f"{path} holds files but no {CONFIG}: name an empty or a new folder.")
-        if config.exists():
-            check_same(required(read_json(config), "settings", config), settings, path)
-        path.mkdir(parents=True, exist_ok=True)
-        with exclusive(path / ".lock", f"another run is at work in {path}."):
-            remove_partial_files(path)
+        with claimed(path, settings) as settings:
             sessions = read_json(config).get("sessions", []) if config.exists() else []
             began = {"began": datetime.now(UTC).isoformat(timespec="seconds"), **session}
             write_pretty(config, {"settings": settings, "sessions": [*sessions, began]})
@@ -78,9 +71,7 @@ class RunFolder:
         """Append one record; when this returns, it is on the disk. Threads may call it."""
         line = json.dumps(outcome.to_json(), allow_nan=False).encode() + b"\n"
         with self._lock:
-            self._file.write(line)
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            append(self._file, line)
             self.outcomes.append(outcome)
 
 
@@ -95,18 +86,9 @@ def read_records(path: Path | str, *, repair: bool = False) -> list[Outcome]:
         UserError: a line that is no record, or an episode that is there twice.
     """
     path = Path(path)
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if repair and len(whole) < len(content):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-            file.flush()
-            os.fsync(file.fileno())
     outcomes: list[Outcome] = []
     seen: set[tuple[str, Job]] = set()
-    for number, line in enumerate(whole.splitlines(), 1):
+    for number, line in enumerate(whole_lines(path, repair=repair), 1):
         try:
             outcome = Outcome.from_json(json.loads(line))
         except (ValueError, KeyError, TypeError) as error:
@@ -120,6 +102,51 @@ def read_records(path: Path | str, *, repair: bool = False) -> list[Outcome]:
         seen.add(key)
         outcomes.append(outcome)
     return outcomes
+
+
+@contextmanager
+def claimed(path: Path, settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A folder for one run's records, made where it is absent, and no other run in it meanwhile.
+
+    Gives the settings as they will be read (tuples are lists). Who opens it first writes them to config.json.
+
+    Raises:
+        UserError: other settings, another run at work in it, or something else in it.
+    """
+    asked: dict[str, Any] = json.loads(json.dumps(settings))
+    config = path / CONFIG
+    if not config.exists() and path.is_dir() and any(not p.name.startswith(".") for p in path.iterdir()):
+        raise UserError(f"{path} holds files but no {CONFIG}: name an empty or a new folder.")
+    if config.exists():
+        check_same(required(read_json(config), "settings", config), asked, path)
+    path.mkdir(parents=True, exist_ok=True)
+    with exclusive(path / ".lock", f"another run is at work in {path}."):
+        remove_partial_files(path)
+        yield asked
+
+
+def append(file: BinaryIO, lines: bytes) -> None:
+    """Append to a file of records; when this returns, it is on the disk."""
+    file.write(lines)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def whole_lines(path: Path, *, repair: bool = False) -> list[bytes]:
+    """The lines of a file of records ([] when there is none), without a last one that was not written to its end.
+
+    repair: Also cut that line off the file.
+    """
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if repair and len(whole) < len(content):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+            file.flush()
+            os.fsync(file.fileno())
+    return whole.splitlines()
 
 
 def check_same(there: Mapping[str, Any], here: Mapping[str, Any], path: Path) -> None:

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from wfm_sim.data.episode import held_out
 from wfm_sim.data.files import atomic_path
 from wfm_sim.data.video import read_video
 from wfm_sim.errors import UserError
-
-HOLD_OUT = 40  # one folder in so many is kept for validation
 
 
 def split_videos(data: Path) -> tuple[list[Path], list[Path]]:
@@ -35,7 +34,7 @@ def split_videos(data: Path) -> tuple[list[Path], list[Path]]:
         raise UserError(f"{data}: no .mp4 in this folder or below")
     folders = sorted({path.parent for path in videos})
     units = folders if len(folders) > 1 else videos
-    held = set(units[HOLD_OUT // 2 :: HOLD_OUT])
+    held = set(held_out(units))
     val = [path for path in videos if path in held or path.parent in held]
     kept = set(val)
     return [path for path in videos if path not in kept], val

@@ -9,16 +9,14 @@ A process that is killed leaves at most half a line, which the next one drops.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from wfm_sim.data.files import exclusive, field, read_json, remove_partial_files
 from wfm_sim.errors import UserError
-from wfm_sim.evals.run_folder import CONFIG, RECORDS, check_same, write_pretty
+from wfm_sim.evals.run_folder import CONFIG, RECORDS, append, claimed, whole_lines, write_pretty
 
 
 @dataclass
@@ -30,9 +28,7 @@ class Book:
 
     def add(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Append records."""
-        self.file.write(b"".join(json.dumps(r, allow_nan=False).encode() + b"\n" for r in records))
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        append(self.file, b"".join(json.dumps(r, allow_nan=False).encode() + b"\n" for r in records))
         self.records.extend(map(dict, records))
 
 
@@ -43,15 +39,8 @@ def records_in(path: Path, settings: Mapping[str, Any]) -> Iterator[Book]:
     Raises:
         UserError: other settings, another run at work in it, something else in it, or a broken record.
     """
-    settings = json.loads(json.dumps(settings))  # as it will be read: tuples are lists
     config = path / CONFIG
-    if not config.exists() and path.is_dir() and any(not p.name.startswith(".") for p in path.iterdir()):
-        raise UserError(f"{path} holds files but no {CONFIG}: name an empty or a new folder")
-    if config.exists():
-        check_same(field(read_json(config), "settings", config), settings, path)
-    path.mkdir(parents=True, exist_ok=True)
-    with exclusive(path / ".lock", f"another run is at work in {path}"):
-        remove_partial_files(path)
+    with claimed(path, settings) as settings:
         if not config.exists():
             write_pretty(config, {"settings": settings})
         records = read_records(path / RECORDS, repair=True)
@@ -69,15 +58,8 @@ def read_records(path: Path, *, repair: bool = False) -> list[dict[str, Any]]:
     Raises:
         UserError: a line that is no JSON object.
     """
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if repair and len(whole) < len(content):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
     records = []
-    for number, line in enumerate(whole.splitlines(), 1):
+    for number, line in enumerate(whole_lines(path, repair=repair), 1):
         try:
             record = json.loads(line)
         except ValueError as error:
@@ -88,7 +70,3 @@ def read_records(path: Path, *, repair: bool = False) -> list[dict[str, Any]]:
             raise UserError(f"{path}, line {number} is no record; delete that line to score it again")
         records.append(record)
     return records
-
-
-def _no_record(path: Path, number: int, why: str) -> UserError:
-    return UserError(f"{path}, line {number} is no record ({why}); delete that line to score it again")

@@ -5,13 +5,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wfm_sim.actions import ACTION_DIM
 from wfm_sim.errors import UserError, unknown
+
+HOLD_OUT = 40  # one in so many is kept for validation where a data set has no split of its own
+T = TypeVar("T")
+
+
+def held_out(units: Sequence[T]) -> Sequence[T]:
+    """Those of a sorted list (of episodes, of folders) that are kept for validation; none of fewer than half of 40."""
+    return units[HOLD_OUT // 2 :: HOLD_OUT]
 
 
 @dataclass(frozen=True)

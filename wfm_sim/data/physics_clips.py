@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wfm_sim.actions import ACTION_DIM
-from wfm_sim.data.episode import Episode, EpisodeDataset
+from wfm_sim.data.episode import Episode, EpisodeDataset, held_out
 from wfm_sim.data.files import read_json
 from wfm_sim.data.physics import EPISODE, FORMAT, MANIFEST, PhysicsEpisode
 from wfm_sim.errors import UserError, unknown
 
-HOLD_OUT = 40  # one episode in so many is the split 'val'
 SPLITS = ("train", "val")
 
 
@@ -37,7 +36,7 @@ class PhysicsClips(EpisodeDataset):
         folders = sorted(path.parent for path in root.glob(f"*/*/{EPISODE}"))
         if not folders:
             raise UserError(f"{root}: no episode yet; run the same `wfm-sim physics generate` again")
-        held = set(folders[HOLD_OUT // 2 :: HOLD_OUT])
+        held = set(held_out(folders))
         chosen = [f for f in folders if split is None or (f in held) == (split == "val")]
         self._episodes = {str(f.relative_to(root)): PhysicsEpisode(f) for f in chosen}
         self.ids = tuple(f"{name}/view{view}" for name, e in self._episodes.items() for view in range(e.views))
