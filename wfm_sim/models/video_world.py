@@ -1,6 +1,6 @@
 """A small Video2World model: given frames in, the rest of the clip out, with no action.
 
-    model = load_video("nano-rigid")
+    model = load_video("runs/train/video/model.safetensors")
     clips = model.predict(context, seeds=[0] * B)      # uint8 [B, 1 or 9, 64, 64, 3] -> uint8 [B, 33, 64, 64, 3]
 
 The classes are those of the published models: a Haar-wavelet tokenizer and the DiT, denoising all latent frames of a
@@ -231,7 +231,7 @@ def save_video(model: VideoModel, path: Path, *, about: dict[str, Any], dtype: t
 def load_video(
     name_or_path: str | os.PathLike[str], *, device: str = "cpu", dtype: torch.dtype | None = None
 ) -> VideoModel:
-    """A Video2World model by shipped name ('nano-rigid') or from a file of `wfm-sim train video`.
+    """A Video2World model by shipped name (none is shipped yet) or from a file of `wfm-sim train video`.
 
     Args:
         name_or_path: As above.
