@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from wfm_sim.errors import unknown
-from wfm_sim.models.presets import nano_dit, nano_rigid, nano_tabletop, nano_tokenizer
+from wfm_sim.models.depth import DepthConfig
+from wfm_sim.models.presets import nano_dit, nano_rigid, nano_rooms, nano_tabletop, nano_tokenizer
 from wfm_sim.training.action_recipe import ActionRecipe
+from wfm_sim.training.camera_recipe import CameraRecipe
 from wfm_sim.training.loop import LoopConfig
 from wfm_sim.training.tokenizer import TokenizerRecipe
 from wfm_sim.training.video import VideoRecipe
@@ -154,6 +156,44 @@ def video_debug(data: Path, out: Path) -> VideoRecipe:
     )
 
 
+def camera_nano(data: Path, out: Path) -> CameraRecipe:
+    """nano-rooms: the tokenizer of nano-tabletop tuned on the rooms, depth, then the denoiser from nothing."""
+    common = LoopConfig(steps=0, decay=0.5, bf16=True, ranks=2)
+    return CameraRecipe(
+        data=data,
+        out=out,
+        tokenizer=replace(common, steps=500, lr=1e-3, weight_decay=0.0, warmup=20, ema=0.98, sample_every=250),
+        depth=replace(common, steps=1200, lr=1.5e-3, warmup=50, ema=0.99, sample_every=300),
+        loop=replace(common, steps=3000, lr=2e-3, ema=0.998, compile=True, checkpoint_every=100, sample_every=250),
+    )
+
+
+def camera_rays(data: Path, out: Path) -> CameraRecipe:
+    """The same network told nothing but its Plücker rays: as published, and what real clips without depth need."""
+    return replace(camera_nano(data, out), world=nano_rooms("nano-rooms-rays", memory=False))
+
+
+def camera_rays_block(data: Path, out: Path) -> CameraRecipe:
+    """`camera_rays` with the rays added in every block."""
+    return replace(camera_nano(data, out), world=nano_rooms("nano-rooms-block", memory=False, rays="block"))
+
+
+def camera_debug(data: Path, out: Path) -> CameraRecipe:
+    """A few steps of a tiny network: all three stages."""
+    loop = LoopConfig(steps=4, warmup=1, checkpoint_every=2, sample_every=4, log_every=1)
+    world = nano_rooms()
+    small = nano_dit(48, 2, 2)
+    dit = replace(world.dit, model_channels=48, num_blocks=2, num_heads=2, adaln_lora_dim=small.adaln_lora_dim)
+    assert world.camera is not None
+    camera = replace(world.camera, depth=DepthConfig((4, 8, 8, 8, 8)))
+    world = replace(world, name="debug", dit=dit, window=3, camera=camera)
+    stage = replace(loop, steps=2, sample_every=2)
+    return CameraRecipe(
+        data=data, out=out, world=world, loop=loop, tokenizer=stage, depth=stage, clip=4, batch=2, pool=8, fresh=2,
+        fresh_every=2,
+    )  # fmt: skip
+
+
 TOKENIZER: dict[str, Callable[[Path, Path], TokenizerRecipe]] = {"nano": tokenizer_nano, "debug": tokenizer_debug}
 ACTION: dict[str, Callable[[Path, Path], ActionRecipe]] = {
     "nano": action_nano,
@@ -168,6 +208,14 @@ VIDEO: dict[str, Callable[[Path, Path], VideoRecipe]] = {
     "nano": video_nano,
     "nano-small": video_nano_small,
     "debug": video_debug,
+}
+
+
+CAMERA: dict[str, Callable[[Path, Path], CameraRecipe]] = {
+    "nano": camera_nano,
+    "rays": camera_rays,
+    "rays-block": camera_rays_block,
+    "debug": camera_debug,
 }
 
 
@@ -190,3 +238,10 @@ def video_recipe(name: str) -> Callable[[Path, Path], VideoRecipe]:
     if name not in VIDEO:
         raise unknown("video recipe", name, VIDEO)
     return VIDEO[name]
+
+
+def camera_recipe(name: str) -> Callable[[Path, Path], CameraRecipe]:
+    """By name; UserError with a suggestion if there is none."""
+    if name not in CAMERA:
+        raise unknown("camera recipe", name, CAMERA)
+    return CAMERA[name]

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wfm_sim.models.causal_world import CausalWorldModel, WorldConfig, frames_to_tensor, tensor_to_frames
-from wfm_sim.models.checkpoint import load, save
+from wfm_sim.models.causal_world import WorldConfig, frames_to_tensor, tensor_to_frames
+from wfm_sim.models.checkpoint import load, save, untrained
 from wfm_sim.models.presets import nano_tabletop
 from wfm_sim.training.frames import Frames, load_frames
 from wfm_sim.training.loop import LoopConfig
@@ -58,7 +58,7 @@ class TokenizerTask:
 
     def __init__(self, recipe: TokenizerRecipe) -> None:
         self.recipe = recipe
-        self.world = CausalWorldModel(recipe.world)
+        self.world = untrained(recipe.world)
         if recipe.init is not None:
             self.world.load_state_dict(load(recipe.init, dtype=torch.float32).state_dict())
         self.world.net.requires_grad_(False)

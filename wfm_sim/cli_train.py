@@ -148,6 +148,43 @@ def video(
 
 
 @app.command()
+def camera(
+    data: Annotated[Path, typer.Option(help="Clips with cameras: DL3DV/nerfstudio, RealEstate10K, COLMAP.")],
+    out: Annotated[Path, typer.Option(help="The run's folder; the same command again resumes.")] = Path(
+        "runs/train/camera"
+    ),
+    recipe: Annotated[str, typer.Option(help="nano, rays, rays-block or debug.")] = "nano",
+    init: Annotated[
+        str | None, typer.Option("--from", help="Camera world (name or file) that training starts from.")
+    ] = None,
+    steps: Steps = None,
+    ranks: Ranks = None,
+    seed: Seed = None,
+) -> None:
+    """Train a camera-conditioned simulator: tokenizer and depth are tuned first, then the denoiser is trained."""
+    from functools import partial
+
+    from wfm_sim.training.camera import CameraTask
+    from wfm_sim.training.camera_recipe import prepare
+    from wfm_sim.training.loop import launch
+    from wfm_sim.training.recipes import camera_recipe
+
+    chosen = camera_recipe(recipe)(data, out)
+    given: dict[str, Any] = {"ranks": ranks, "seed": seed}
+    given = {k: v for k, v in given.items() if v is not None}
+    chosen = replace(
+        chosen,
+        loop=_override(chosen.loop, steps, ranks, seed),
+        tokenizer=replace(chosen.tokenizer, **given),
+        depth=replace(chosen.depth, **given),
+        init=init or chosen.init,
+    )
+    chosen = prepare(chosen)
+    launch(partial(_task, CameraTask, chosen), chosen.loop, out, _about(chosen, recipe))
+    print(f"the trained simulator: {out / 'model.safetensors'}")
+
+
+@app.command()
 def judge(
     data: Data,
     out: Annotated[Path, typer.Option(help="The run's folder; the same command again resumes.")] = Path(

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from wfm_sim.actions import ACTION_DIM, ACTION_HIGH, ACTION_LOW, RATE_HZ, UNITS, apply_action
 from wfm_sim.errors import UserError
+from wfm_sim.models.camera_config import CameraConfig
 from wfm_sim.models.dit import DiT, DiTConfig
 from wfm_sim.models.kv_cache import KVCache
 from wfm_sim.models.streaming import StreamState, VideoTokenizer
@@ -52,6 +53,7 @@ class WorldConfig:
             with fresh noise.
         action_scale: Canonical actions times this are what the network sees; Cosmos has 20 for metres and radians.
             The gripper is given as 0 = open .. 1 = closed (Cosmos' continuous_gripper_state).
+        camera: Of a model that is driven by camera motion (`camera_world`), else None.
     """
 
     name: str
@@ -67,6 +69,7 @@ class WorldConfig:
     clean_pass: bool = False
     same_noise: bool = False
     action_scale: float = 20.0
+    camera: CameraConfig | None = None
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -88,7 +91,12 @@ class WorldConfig:
         def tuples(part: dict[str, Any]) -> dict[str, Any]:
             return {k: tuple(v) if isinstance(v, list) else v for k, v in part.items()}
 
-        parts = {"tokenizer": TokenizerConfig(**tuples(d["tokenizer"])), "dit": DiTConfig(**tuples(d["dit"]))}
+        parts: dict[str, Any] = {
+            "tokenizer": TokenizerConfig(**tuples(d["tokenizer"])),
+            "dit": DiTConfig(**tuples(d["dit"])),
+        }
+        if d.get("camera"):
+            parts["camera"] = CameraConfig.from_dict(d["camera"])
         return cls(**{**tuples(d), **parts})
 
 
@@ -291,9 +299,8 @@ class CausalWorldModel(nn.Module):
         count = 1 + (min(frames.shape[1], 1 + (self.cfg.window - 1) * packed) - 1) // packed * packed
         # one row at a time: convolutions round differently in a batch, and a row must not depend on its neighbours
         z = torch.cat([self.encode(row[None]) for row in frames[:, -count:]])
-        cache = self._prefill(z, z[:, :, -1:])
-        if self.full_window:
-            cache = cache.padded(self.cfg.window)
+        previous = torch.cat((torch.zeros_like(z[:, :, :1]), z[:, :, :-1]), dim=2)
+        cache = self._prefill(z, extra=self._extra(previous, z[:, :, -1:].expand_as(z)))
         stream = self._decode_next(z, None)[1] if self.streams else None
         seed_row = torch.as_tensor([0] * batch if seeds is None else [int(s) for s in seeds], dtype=torch.int64)
         pose = np.zeros((batch, ACTION_DIM))
@@ -319,16 +326,25 @@ class CausalWorldModel(nn.Module):
                 pose = apply_action(pose, row)
         action = self.condition(condition, pose[:, None]).flatten(1)[:, None]
         previous, anchor = state.latent[:, :, None], state.anchor[:, :, None]
+        clean, cache = self._denoised(state, previous, extra=self._extra(previous, anchor), action=action)
+        return CausalState(cache, clean[:, :, 0], state.anchor, pose, state.seeds, state.clock + 1)
+
+    def _denoised(self, state: CausalState, reference: Tensor, **told: Tensor | None) -> tuple[Tensor, KVCache]:
+        """The next latent frame [B, C, 1, h, w] and the cache with it.
+
+        reference: What a network that predicts residuals adds its output to; told: Conditions, as the network takes
+        them.
+        """
         noise = self._noise(state)
         cache = state.cache.extended()
-        x, clean = noise(0), previous
+        x, clean = noise(0), reference
         for i, t in enumerate(self.cfg.times):
             if i:
                 x = (1 - t) * clean + t * noise(0 if self.cfg.same_noise else i)
-            clean = self.clean(x, t, self._network(x, t, previous, anchor, action, cache, given=False), previous)
+            clean = self.clean(x, t, self._network(x, t, cache, given=False, **told), reference)
         if self.cfg.clean_pass:
-            self._network(clean, 0.0, previous, anchor, action, cache, given=False)
-        return CausalState(cache, clean[:, :, 0], state.anchor, pose, state.seeds, state.clock + 1)
+            self._network(clean, 0.0, cache, given=False, **told)
+        return clean, cache
 
     def with_times(self, times: Sequence[float]) -> CausalWorldModel:
         """The same weights with other denoising steps."""
@@ -337,8 +353,14 @@ class CausalWorldModel(nn.Module):
         other.cfg = replace(self.cfg, times=tuple(times))
         return other
 
-    def _prefill(self, z: Tensor, anchor: Tensor) -> KVCache:
-        """A cache that begins with the given latents [B, C, T, h, w]; anchor: [B, C, 1, h, w]."""
+    def _extra(self, previous: Tensor, anchor: Tensor) -> Tensor | None:
+        """The channels that go with frames [B, C, T, h, w]: those before them and the given one."""
+        if not self.cfg.dit.extra_channels:
+            return None
+        return torch.cat((previous, anchor), dim=1) if self.cfg.anchor else previous
+
+    def _prefill(self, z: Tensor, **told: Tensor | None) -> KVCache:
+        """A cache that begins with the given latents [B, C, T, h, w]; told: Their conditions, with the same T."""
         cfg = self.cfg.dit
         cache = KVCache.empty(
             layers=cfg.num_blocks,
@@ -350,34 +372,23 @@ class CausalWorldModel(nn.Module):
             device=z.device,
             dtype=self.dtype,
         )
-        previous = torch.zeros_like(z[:, :, :1])
         for k in range(z.shape[2]):
             cache = cache.extended()
-            self._network(z[:, :, k : k + 1], 0.0, previous, anchor, None, cache, given=True)
-            previous = z[:, :, k : k + 1]
-        return cache
+            here = {name: None if a is None else _frame(name, a, k) for name, a in told.items()}
+            self._network(z[:, :, k : k + 1], 0.0, cache, given=True, **here)
+        return cache.padded(self.cfg.window) if self.full_window else cache
 
-    def _network(
-        self,
-        x: Tensor,
-        t: float,
-        previous: Tensor,
-        anchor: Tensor,
-        action: Tensor | None,
-        cache: KVCache,
-        given: bool,
-    ) -> Tensor:
+    def _network(self, x: Tensor, t: float, cache: KVCache, *, given: bool, **told: Tensor | None) -> Tensor:
+        """The network's output for the newest frame of a cache; told: extra, action, camera, as it takes them."""
         b, dtype = x.shape[0], x.dtype
-        extra = torch.cat((previous, anchor), dim=1) if self.cfg.anchor else previous
         texts = None if self.texts is None else [tuple(a.expand(b, *a.shape[1:]) for a in pair) for pair in self.texts]
         output: Tensor = self.net(
             x.to(self.dtype),
             x.new_full((b, 1), t),
             context=texts,
             condition_mask=torch.full_like(x[:, :1], float(given), dtype=self.dtype),
-            action=action,
             cache=cache,
-            extra=extra if self.cfg.dit.extra_channels else None,
+            **told,
         )
         return output.to(dtype)
 
@@ -393,3 +404,8 @@ class CausalWorldModel(nn.Module):
             return torch.stack(rows)[:, :, None].to(state.latent)
 
         return draw
+
+
+def _frame(name: str, told: Tensor, k: int) -> Tensor:
+    """Frame k of a condition: channels [B, c, T, h, w], all others [B, T, ...]."""
+    return told[:, :, k : k + 1] if name == "extra" else told[:, k : k + 1]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from wfm_sim.data.files import atomic_path
 from wfm_sim.errors import UserError, unknown
+from wfm_sim.models.camera_world import CameraWorldModel
 from wfm_sim.models.causal_world import CausalWorldModel, WorldConfig
 from wfm_sim.weights import shipped
 
@@ -91,10 +92,15 @@ def load(
     return load_as(
         name_or_path,
         (FORMAT, "world model", "wfm-sim train action"),
-        lambda config: CausalWorldModel(WorldConfig.from_dict(config)),
+        lambda config: untrained(WorldConfig.from_dict(config)),
         device,
         dtype,
     )
+
+
+def untrained(cfg: WorldConfig) -> CausalWorldModel:
+    """A world model of this configuration, driven by actions or, where it says something of a camera, by its motion."""
+    return CausalWorldModel(cfg) if cfg.camera is None else CameraWorldModel(cfg)
 
 
 def load_as(

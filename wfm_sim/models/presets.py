@@ -1,6 +1,11 @@
 """Named configurations. The nano models are the published classes with smaller numbers."""
 
+from dataclasses import replace
+from typing import Literal
+
+from wfm_sim.models.camera_config import CameraConfig
 from wfm_sim.models.causal_world import WorldConfig
+from wfm_sim.models.depth import DepthConfig
 from wfm_sim.models.dit import DiTConfig
 from wfm_sim.models.tokenizer import TokenizerConfig
 from wfm_sim.models.video_world import VideoConfig
@@ -57,6 +62,30 @@ def nano_tabletop() -> WorldConfig:
         window=8,
         anchor=True,
         odometry=True,
+    )
+
+
+def nano_rooms(
+    name: str = "nano-rooms", memory: bool = True, rays: Literal["concat", "block"] = "concat"
+) -> WorldConfig:
+    """The simulator of `wfm_sim/CameraWorld-v0`: 96x128 pixels at 10 frames per second, one camera motion per frame.
+
+    A token is 16x16 pixels. With `memory`, it keeps what it saw as points in space (about three frames' worth).
+    """
+    tok, patch, size = nano_tokenizer(), 4, (96, 128)
+    c = tok.latent_channels
+    camera = (
+        CameraConfig(rays=rays, points=3 * size[0] * size[1], depth=DepthConfig()) if memory else CameraConfig(rays)
+    )
+    dit = replace(
+        nano_dit(),
+        patch=patch,
+        action_dim=0,
+        extra_channels=(c + 1 if memory else 0) + 2 * c + (6 if rays == "concat" else 0),
+        camera_channels=6 * patch**2 if rays == "block" else 0,
+    )
+    return WorldConfig(
+        name=name, frame_size=size, tokenizer=tok, dit=dit, fps=10.0, window=8, anchor=True, camera=camera
     )
 
 

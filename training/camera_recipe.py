@@ -1,0 +1,114 @@
+"""What `wfm-sim train camera` runs, stage by stage: the tokenizer is tuned on the pictures, the depth network is
+trained where depth is known, then the denoiser (wfm_sim.training.camera)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wfm_sim.errors import UserError
+from wfm_sim.models.camera_world import CameraWorldModel
+from wfm_sim.models.causal_world import WorldConfig
+from wfm_sim.models.checkpoint import load, save
+from wfm_sim.models.presets import nano_rooms
+from wfm_sim.training.camera_frames import load_camera_frames
+from wfm_sim.training.depth import DepthRecipe, DepthTask
+from wfm_sim.training.loop import LoopConfig, launch
+from wfm_sim.training.tokenizer import TokenizerRecipe, TokenizerTask
+
+
+@dataclass(frozen=True)
+class CameraRecipe:
+    """What `wfm-sim train camera` runs.
+
+    Attributes:
+        data, out: A data set of clips with cameras (`open_camera_dataset`) and the run's folder.
+        init: A camera world to train on from, or the world whose tokenizer is taken over.
+        world: What is trained, where `init` is no camera world.
+        tokenizer, depth: Their stages; steps=0 leaves one out. Depth is also left out where no clip's is known.
+        clip: Frames per clip, the given first one included.
+        batch: Clips per step and rank.
+        pool: Clips per rank that are drawn from; `fresh` of them are made anew every `fresh_every` steps.
+        own: Share of fresh clips that the model itself imagined, from `own_after` (a share of the run) on: it learns to
+            go on from its own frames and its own memory. Others let the place grow with the true frames.
+        given_depth: Share of clips whose first frame comes with its true depth, where it is known.
+        gap: Extra loss weight where the memory knows nothing.
+    """
+
+    data: Path
+    out: Path
+    init: Path | str = "nano-tabletop"
+    world: WorldConfig = field(default_factory=nano_rooms)
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3000))
+    tokenizer: LoopConfig = field(default_factory=lambda: LoopConfig(steps=0))
+    depth: LoopConfig = field(default_factory=lambda: LoopConfig(steps=0))
+    clip: int = 12
+    batch: int = 8
+    pool: int = 96
+    fresh: int = 8
+    fresh_every: int = 8
+    own: float = 0.5
+    own_after: float = 0.3
+    given_depth: float = 0.25
+    gap: float = 1.0
+    split: str | None = "train"
+    val_split: str | None = "val"
+
+    @property
+    def cache(self) -> Path:
+        """Where arrays derived from the data are kept."""
+        return self.out.parent / "cache"
+
+
+def prepare(recipe: CameraRecipe) -> CameraRecipe:
+    """Run what comes before the denoiser; the recipe comes back with an `init` that has it all.
+
+    Raises:
+        UserError: unknown or damaged `init`, no data, or clips shorter than the recipe's.
+    """
+    start = load(recipe.init, dtype=torch.float32)
+    recipe.out.mkdir(parents=True, exist_ok=True)
+    path = recipe.out / "start.safetensors"
+    if isinstance(start, CameraWorldModel):
+        recipe = replace(recipe, world=start.cfg)
+    else:
+        torch.manual_seed(recipe.loop.seed)
+        begun = CameraWorldModel(replace(recipe.world, tokenizer=start.cfg.tokenizer))
+        begun.tokenizer.load_state_dict(start.tokenizer.state_dict())
+        begun.latent_mean.copy_(start.latent_mean)
+        begun.latent_std.copy_(start.latent_std)
+        recipe = replace(recipe, world=begun.cfg)
+        start = begun
+    if not path.is_file():
+        save(start, path, about=start.metadata)
+    data = load_camera_frames(recipe.data, recipe.world.frame_size, recipe.cache, recipe.split)
+    longest = int(np.diff(data.offsets).max())
+    if longest < recipe.clip:
+        raise UserError(f"{recipe.data}: clips of {recipe.clip} frames are needed, but the longest has {longest}")
+    if recipe.tokenizer.steps:
+        out = recipe.out / "tokenizer"
+        tuned = TokenizerRecipe(
+            recipe.data, out, world=recipe.world, loop=recipe.tokenizer, batch=12, split=recipe.split, init=path
+        )
+        launch(partial(_tokenizer_task, tuned), tuned.loop, out, {"tuned on": recipe.data.name})
+        path = out / "model.safetensors"
+    if recipe.depth.steps and recipe.world.camera and recipe.world.camera.depth and data.has_depth:
+        out = recipe.out / "depth"
+        stage = DepthRecipe(
+            recipe.data, out, recipe.cache, path, recipe.depth, split=recipe.split, val_split=recipe.val_split
+        )
+        launch(partial(_depth_task, stage), stage.loop, out, {"depth of": recipe.data.name})
+        path = out / "model.safetensors"
+    return replace(recipe, init=path)
+
+
+def _tokenizer_task(recipe: TokenizerRecipe, rank: int) -> TokenizerTask:
+    return TokenizerTask(recipe)
+
+
+def _depth_task(recipe: DepthRecipe, rank: int) -> DepthTask:
+    return DepthTask(recipe)
