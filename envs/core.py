@@ -60,6 +60,8 @@ class Start:
         task, target_colour: Told to the judge; None where nothing is judged.
         info: What else `info` says at every step (layout, scene_seed, episode, frame, notice).
         first_frame: uint8 [H, W, 3], of a recorded episode that is entered later than at its first frame.
+        camera: What a camera-conditioned model's `start` is told of this row: intrinsics [4] in pixels, poses
+            [1, 4, 4], and depth [1, H, W] where it is known.
     """
 
     frame: NDArray[np.uint8]
@@ -70,6 +72,7 @@ class Start:
     target_colour: str | None = None
     info: dict[str, Any] = field(default_factory=dict)
     first_frame: NDArray[np.uint8] | None = None
+    camera: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
     def judged(self) -> bool:
@@ -158,7 +161,7 @@ class Steps:
 def begin(world: World, starts: Sequence[Start]) -> Episodes:
     """Episodes at their first frame."""
     frames = np.stack([start.frame for start in starts])
-    state = world.model.start(frames[:, None], seeds=[start.seed for start in starts])
+    state = _begun(world.model, frames, starts)
     probability, progress = _judge(world, frames, starts)
     rows = len(starts)
     hits = (probability > world.rules.success_threshold).astype(np.int64)
@@ -177,6 +180,17 @@ def begin(world: World, starts: Sequence[Start]) -> Episodes:
         truncated=no,
         trust=None if world.trust is None else world.trust.start(frames, poses),
     )
+
+
+def _begun(model: WorldModel, frames: NDArray[np.uint8], starts: Sequence[Start]) -> Any:
+    """The model's state; a batch whose rows are told different things (some with depth) is begun in groups."""
+    seeds = [start.seed for start in starts]
+    kinds = [tuple(start.camera) for start in starts]
+    if len(set(kinds)) > 1:
+        parts = [_begun(model, frames[i : i + 1], starts[i : i + 1]) for i in range(len(starts))]
+        return type(parts[0]).cat(parts)
+    told = {name: np.stack([start.camera[name] for start in starts]) for name in kinds[0]}
+    return model.start(frames[:, None], seeds=seeds, **told)
 
 
 def advance(world: World, episodes: Episodes, actions: NDArray[np.float32]) -> tuple[Episodes, Steps]:
@@ -352,6 +366,9 @@ def row_info(world: World, episodes: Episodes, row: int) -> dict[str, Any]:
         info["trust_lowest"] = float(episodes.trust.lowest[row])
     if world.trust_notice:
         info["trust_notice"] = world.trust_notice
+    described = getattr(episodes.state, "info", None)  # where the camera is, of a model that is driven by one
+    if described is not None:
+        info |= described(row)
     info["instruction"] = start.instruction
     if start.task is not None:
         info["task"] = start.task

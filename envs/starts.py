@@ -99,9 +99,9 @@ class Starts:
         if self._episodes is None:
             raise UserError('the reset option "episode" needs an environment made with dataset=path')
         index = options.get("episode", seed % len(self._episodes))
-        index = _check_index("episode", index, len(self._episodes))
+        index = check_index("episode", index, len(self._episodes))
         episode = self._episodes[index]
-        t = _check_index("frame", options.get("frame", 0), len(episode.frames))
+        t = check_index("frame", options.get("frame", 0), len(episode.frames))
         frame, notice = fit_image(episode.frames[t], self.frame_size)
         info: dict[str, Any] = {"episode": index, "frame": t}
         extras = dict(episode.extras)
@@ -184,7 +184,8 @@ def _check_pose(pose: Any) -> NDArray[np.float64]:
     return array
 
 
-def _check_index(name: str, value: Any, size: int) -> int:
+def check_index(name: str, value: Any, size: int) -> int:
+    """A reset option as an index of something with `size` entries. UserError where it is none."""
     try:
         index = int(value)
     except (TypeError, ValueError):

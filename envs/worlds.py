@@ -39,18 +39,33 @@ def make_world(
         UserError: unknown or unreadable model, judge or trust, options that the model has not, or a model that is not
             driven by actions.
     """
-    if rules.max_steps < 1:
-        raise UserError(f"max_episode_steps must be at least 1, not {rules.max_steps}")
     model: Any = world_model
     if isinstance(world_model, str | Path):
         model = _load(world_model, checkpoint, model_options or {})
     elif checkpoint is not None or model_options:
         raise UserError("a checkpoint and model options go with the name of a published model")
-    if model.spec.condition != "action":
-        raise UserError(
-            f"a world model driven by actions is needed; {model.spec.name!r} is driven by {model.spec.condition!r}"
-        )
+    _check(model, "action", rules)
     return World(model, _judge(judge), rules, *_trust(trust, model))
+
+
+def make_camera_world(world_model: str | Path | WorldModel, rules: Rules) -> World:
+    """A world of a camera-conditioned model, without judge and trust; world_model: a name, a path, or a model.
+
+    Raises:
+        UserError: unknown or unreadable model, or one that is not driven by camera motion.
+    """
+    model = _load(world_model, None, {}) if isinstance(world_model, str | Path) else world_model
+    _check(model, "camera", rules)
+    return World(model, None, rules)
+
+
+def _check(model: WorldModel, condition: str, rules: Rules) -> None:
+    if rules.max_steps < 1:
+        raise UserError(f"max_episode_steps must be at least 1, not {rules.max_steps}")
+    if model.spec.condition != condition:
+        raise UserError(
+            f"a world model driven by {condition} is needed; {model.spec.name!r} is driven by {model.spec.condition!r}"
+        )
 
 
 def _load(world_model: str | Path, checkpoint: str | Path | None, options: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ import torch
 
 from wfm_sim.errors import UserError
 from wfm_sim.models.camera_world import CameraWorldModel
-from wfm_sim.models.causal_world import WorldConfig
+from wfm_sim.models.causal_world import CausalWorldModel, WorldConfig
 from wfm_sim.models.checkpoint import load, save
 from wfm_sim.models.presets import nano_rooms
 from wfm_sim.training.camera_frames import load_camera_frames
@@ -77,11 +77,8 @@ def prepare(recipe: CameraRecipe) -> CameraRecipe:
         recipe = replace(recipe, world=start.cfg)
     else:
         torch.manual_seed(recipe.loop.seed)
-        begun = CameraWorldModel(replace(recipe.world, tokenizer=start.cfg.tokenizer))
-        begun.tokenizer.load_state_dict(start.tokenizer.state_dict())
-        begun.latent_mean.copy_(start.latent_mean)
-        begun.latent_std.copy_(start.latent_std)
-        recipe = replace(recipe, world=begun.cfg)
+        begun = CameraWorldModel(recipe.world)
+        take_over(begun, start)
         start = begun
     if not path.is_file():
         save(start, path, about=start.metadata)
@@ -92,8 +89,9 @@ def prepare(recipe: CameraRecipe) -> CameraRecipe:
     if recipe.tokenizer.steps:
         out = recipe.out / "tokenizer"
         tuned = TokenizerRecipe(
-            recipe.data, out, world=recipe.world, loop=recipe.tokenizer, batch=12, split=recipe.split, init=path
-        )
+            recipe.data, out, world=recipe.world, loop=recipe.tokenizer, batch=12, split=recipe.split, init=path,
+            normalise=True,
+        )  # fmt: skip
         launch(partial(_tokenizer_task, tuned), tuned.loop, out, {"tuned on": recipe.data.name})
         path = out / "model.safetensors"
     if recipe.depth.steps and recipe.world.camera and recipe.world.camera.depth and data.has_depth:
@@ -104,6 +102,35 @@ def prepare(recipe: CameraRecipe) -> CameraRecipe:
         launch(partial(_depth_task, stage), stage.loop, out, {"depth of": recipe.data.name})
         path = out / "model.safetensors"
     return replace(recipe, init=path)
+
+
+@torch.no_grad()
+def take_over(world: CausalWorldModel, start: CausalWorldModel) -> None:
+    """Give `world` the tokenizer of `start`. Latent channels that it has beyond those begin unused.
+
+    Raises:
+        UserError: the tokenizers differ in more than that.
+    """
+    given = start.tokenizer.state_dict()
+    new = {}
+    for name, tensor in world.tokenizer.state_dict().items():
+        old = given.get(name)
+        if old is not None and old.shape == tensor.shape:
+            new[name] = old
+            continue
+        if (
+            old is None
+            or not name.startswith(("quant_conv.", "post_quant_conv."))
+            or (any(a > b for a, b in zip(old.shape, tensor.shape, strict=True)))
+        ):
+            raise UserError(f"the tokenizer of {start.cfg.name!r} does not fit {world.cfg.name!r} ({name})")
+        grown = tensor.clone() if name.startswith("quant_conv.") else torch.zeros_like(tensor)
+        grown[tuple(slice(n) for n in old.shape)] = old
+        new[name] = grown
+    world.tokenizer.load_state_dict(new)
+    known = len(start.latent_mean)
+    world.latent_mean[:known] = start.latent_mean
+    world.latent_std[:known] = start.latent_std
 
 
 def _tokenizer_task(recipe: TokenizerRecipe, rank: int) -> TokenizerTask:

@@ -23,8 +23,9 @@ class TokenizerRecipe:
     Attributes:
         world: Whose tokenizer is trained (the rest of the world model is saved untrained beside it).
         batch: Frames per step and rank.
-        init: World model whose tokenizer is tuned on; its latents keep their normalisation, so that its network still
-            understands them.
+        init: World model whose tokenizer is tuned on.
+        normalise: Measure the latents' mean and deviation anew (always done without `init`); else they keep theirs, so
+            that the network of `init` still understands them.
         hold_out: Episodes to leave out.
         detail: Extra loss weight of pixels that differ from a blurred copy of the frame (edges, small objects).
     """
@@ -38,6 +39,7 @@ class TokenizerRecipe:
     split: str | None = "train"
     hold_out: tuple[str, ...] = ()
     init: Path | str | None = None
+    normalise: bool = False
 
 
 def prepare(recipe: TokenizerRecipe) -> TokenizerRecipe:
@@ -93,7 +95,7 @@ class TokenizerTask:
     @torch.no_grad()
     def export(self, path: Path, about: dict[str, Any]) -> None:
         """Also measures the latents' mean and deviation, which the dynamics model is trained on."""
-        if self.recipe.init is not None:
+        if self.recipe.init is not None and not self.recipe.normalise:
             save(self.world, path, about=about)
             return
         pick = np.linspace(0, len(self.data.frames) - 1, min(512, len(self.data.frames))).astype(int)

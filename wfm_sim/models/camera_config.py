@@ -23,7 +23,7 @@ class CameraConfig:
 
     rays: Literal["concat", "block"] = "concat"
     order: Order | None = None
-    intrinsics: tuple[float, ...] = (0.65, 0.87, 0.5, 0.5)
+    intrinsics: tuple[float, ...] = (0.649519, 0.866025, 0.5, 0.5)  # 60 degrees high, 4:3
     points: int = 0
     gap: float = 0.02
     depth: DepthConfig | None = None

@@ -72,13 +72,16 @@ def nano_rooms(
 
     A token is 16x16 pixels. With `memory`, it keeps what it saw as points in space (about three frames' worth).
     """
-    tok, patch, size = nano_tokenizer(), 4, (96, 128)
+    # Textured rooms need twice the latent channels of the tabletop; what they cost is a wider first and last layer.
+    tok, patch, size = replace(nano_tokenizer(), latent_channels=16), 4, (96, 128)
     c = tok.latent_channels
     camera = (
         CameraConfig(rays=rays, points=3 * size[0] * size[1], depth=DepthConfig()) if memory else CameraConfig(rays)
     )
     dit = replace(
         nano_dit(),
+        in_channels=c,
+        out_channels=c,
         patch=patch,
         action_dim=0,
         extra_channels=(c + 1 if memory else 0) + 2 * c + (6 if rays == "concat" else 0),
