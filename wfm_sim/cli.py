@@ -23,6 +23,7 @@ from wfm_sim import (
     cli_physics_engines,
     cli_physics_laws,
     cli_policies,
+    cli_rooms,
     cli_train,
 )
 from wfm_sim.errors import UserError
@@ -42,6 +43,7 @@ app.add_typer(cli_train.app, name="train")
 app.add_typer(cli_eval.app, name="eval")
 app.add_typer(cli_leaderboard.app, name="leaderboard")
 app.add_typer(cli_physics.app, name="physics")
+app.add_typer(cli_rooms.app, name="rooms")
 cli_physics.app.command()(cli_physics_engines.agreement)
 cli_physics.app.command()(cli_physics_engines.sheet)
 cli_physics.app.command()(cli_physics_engines.export)

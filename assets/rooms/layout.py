@@ -13,7 +13,7 @@ from wfm_sim.assets.rooms.shade import shade_floor, shade_upright
 from wfm_sim.errors import UserError
 
 Array = NDArray[np.float64]
-TEXEL = 0.005  # metres, of floor, walls and ceiling
+TEXEL = 0.006  # metres, of floor, walls and ceiling
 MARGIN = 0.05  # metres between pieces
 CORRIDOR = 1.0  # metres that the piece in the middle leaves free on every side, at least
 FLOORS = (textures.planks, textures.parquet, textures.tiles, textures.planks)
@@ -251,7 +251,7 @@ def _materials(rng: np.random.Generator) -> dict[str, Material]:
     labels = [textures.picture(rng, (128, 128)) for _ in range(make.PICTURES)]
     keep("labels", textures.sheet(labels, make.COLUMNS))
     keep("rug", textures.rug(rng, (384, 512)))
-    view = textures.picture(rng, (192, 192)).astype(np.float32)
+    view = textures.picture(rng, (192, 192), kind=1).astype(np.float32)
     keep("view", np.asarray(120 + 0.53 * view, np.uint8))
     return made
 
@@ -277,8 +277,8 @@ def _shell(
 
     floor = floor_kind(rng, (round(y / TEXEL), round(x / TEXEL)), (y, x))
     add("floor", shade_floor(floor, size, things, lamp, window), (x / 2, y / 2), np.zeros(3), np.eye(3))
-    above = textures.plaster(rng, (round(y / TEXEL / 2), round(x / TEXEL / 2)), (y, x))
-    bright = np.asarray(128 + 0.5 * above, np.uint8)
+    above = textures.plaster(rng, (round(y / TEXEL / 1.5), round(x / TEXEL / 1.5)), (y, x))
+    bright = np.asarray(90 + 0.65 * above, np.uint8)
     down = np.diag([1.0, -1.0, -1.0])
     add("ceiling", bright, (x / 2, y / 2), np.array([0, 0, z]), down)
     # Painted as one strip around the room, and cut: one colour, and no two walls alike.
@@ -306,10 +306,10 @@ def _lights(rng: np.random.Generator, window: Array) -> tuple[tuple[Light, ...],
     inwards = -np.array([window[0], window[1], 1.2])
     inwards /= np.linalg.norm(inwards)
     warm = rng.uniform(-0.06, 0.06)
-    strength = rng.uniform(0.25, 0.4)
+    strength = rng.uniform(0.28, 0.42)
     tilt = rng.uniform(-0.35, 0.35, 2)
     above = np.array([*tilt, -1.0]) / np.linalg.norm([*tilt, 1.0])
     sun = Light(tuple(inwards.tolist()), (strength * (1 + warm), strength, strength * (1 - warm)))
     lamp = Light(tuple(above.tolist()), (0.36 * (1 - warm), 0.36, 0.36 * (1 + warm)))
-    back = Light((0.0, 0.0, 1.0), (0.16,) * 3)
-    return (sun, lamp, back), float(rng.uniform(0.5, 0.62))
+    back = Light((0.0, 0.0, 1.0), (0.2,) * 3)
+    return (sun, lamp, back), float(rng.uniform(0.58, 0.72))

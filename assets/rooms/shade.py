@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wfm_sim.assets.rooms.room import Part
+from wfm_sim.assets.rooms.textures import textured
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 LAMP, WINDOW = 0.55, 0.35  # what they add where they are nearest
-BASE = 0.62
+BASE = 0.68
 COARSE = 8  # texels per sample of the light, which is smooth
 
 
@@ -28,8 +29,7 @@ def _light(points: Array, normal: Array, lamp: Array, window: Array) -> Array:
 def _apply(image: Image, light: NDArray[np.float32]) -> Image:
     import cv2
 
-    fine = cv2.resize(light, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    return np.asarray(np.clip(image * fine[..., None], 0, 255), np.uint8)
+    return textured(image, cv2.resize(light, image.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def _grid(rows: int, columns: int, half: tuple[float, float]) -> tuple[Array, Array]:

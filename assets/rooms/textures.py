@@ -69,12 +69,32 @@ def stretched(rng: np.random.Generator, size: Size, along: float, across: float)
     return np.asarray(out / 1.4)
 
 
-def paint(rgb: ArrayLike, tone: Field, tint: Field | None = None) -> Image:
-    """A colour [3] or [h, w, 3] times a tone [h, w] around 1, with a slight drift of hue by `tint`."""
-    out = np.asarray(rgb, np.float32) * tone[..., None]
-    if tint is not None:
-        out = out * (1 + tint[..., None] * np.array([0.05, 0.0, -0.05], np.float32))
-    return np.asarray(np.clip(out, 0, 1) * 255 + 0.5, np.uint8)
+def paint(rgb: ArrayLike, tone: ArrayLike, tint: Field | None = None) -> Image:
+    """A colour [3] or [h, w, 3] times a tone [h, w] around 1, with a slight drift from red to blue by `tint`."""
+    import cv2
+
+    colour, tone = np.asarray(rgb, np.float32), tone
+    channels = []
+    for k, drift in enumerate((0.05, 0.0, -0.05)):
+        channel = tone * colour[..., k]
+        if tint is not None and drift:
+            channel *= 1 + np.float32(drift) * tint
+        channels.append(cv2.convertScaleAbs(np.maximum(channel, 0), alpha=255))
+    return np.asarray(cv2.merge(channels), np.uint8)
+
+
+def textured(image: Image, tone: Field) -> Image:
+    """An image times a tone [h, w] around 1."""
+    import cv2
+
+    three = cv2.merge([tone, tone, tone])
+    return np.asarray(cv2.multiply(image, three, dtype=cv2.CV_8U), np.uint8)
+
+
+def patches(rng: np.random.Generator, size: Size, pixels: float, share: float) -> Field:
+    """Blotches with crisp edges, about `pixels` across, that cover this share: 0 or 1, [h, w]."""
+    field = fractal(rng, size, pixels, max(2.0, pixels / 3), 0.6)
+    return np.asarray(field > np.quantile(field[::7, ::7], 1 - share), np.float32)
 
 
 def _metre_grid(size: Size, metres: Metres) -> tuple[Field, Field]:
@@ -83,20 +103,20 @@ def _metre_grid(size: Size, metres: Metres) -> tuple[Field, Field]:
     return u[None, :], v[:, None]
 
 
-def _cells(u: Field, v: Field, wide: float, high: float, shift: Field | float) -> tuple[NDArray[np.int64], Field]:
+def _cells(u: Field, v: Field, wide: float, high: float, shift: Field | float) -> tuple[NDArray[np.int32], Field]:
     """Number of the cell of a running bond, and the distance to its border, both [h, w]; metres."""
     row = np.floor(v / high)
     moved = u + np.asarray(shift, np.float32) * wide
     column = np.floor(moved / wide)
     du, dv = moved - column * wide, v - row * high
     border = np.minimum(np.minimum(du, wide - du), np.minimum(dv, high - dv))
-    return (row * 131 + column).astype(np.int64), np.asarray(border, np.float32)
+    return (row * 131 + column).astype(np.int32), np.asarray(border, np.float32)
 
 
-def _per_cell(rng: np.random.Generator, cell: NDArray[np.int64]) -> Field:
+def _per_cell(rng: np.random.Generator, cell: NDArray[np.int32]) -> Field:
     """One number of unit deviation for each cell, [h, w]."""
     table = rng.standard_normal(4096, np.float32)
-    return np.asarray(table[(cell * 7919) % 4096])
+    return np.asarray(table[(cell * 7919) & 4095])
 
 
 def planks(rng: np.random.Generator, size: Size, metres: Metres) -> Image:
@@ -121,7 +141,7 @@ def parquet(rng: np.random.Generator, size: Size, metres: Metres) -> Image:
     upright = (i + j) % 2 > 0
     across = np.where(upright, u / side - j, v / side - i)
     stave = np.floor(across * staves)
-    cell = (i * 977 + j * 31 + stave).astype(np.int64)
+    cell = (i * 977 + j * 31 + stave).astype(np.int32)
     per_metre = size[1] / metres[1]
     grain = np.where(upright, stretched(rng, size[::-1], 0.15 * per_metre, 0.01 * per_metre).T,
                      stretched(rng, size, 0.15 * per_metre, 0.01 * per_metre))  # fmt: skip
@@ -141,7 +161,7 @@ def tiles(rng: np.random.Generator, size: Size, metres: Metres) -> Image:
     tone = 1 + 0.1 * _per_cell(rng, cell) - 0.28 * marble + 0.07 * fractal(rng, size, 0.1 * per_metre, 2)
     if rng.uniform() < 0.4:
         tone *= 1 - 0.35 * ((cell // 131 + cell % 131) % 2)
-    out = paint(muted(rng), np.asarray(tone, np.float32), _per_cell(rng, cell + 9))
+    out = paint(muted(rng), tone, _per_cell(rng, cell + 9))
     out[border < rng.uniform(0.003, 0.006)] = (muted(rng, (0.3, 0.6)) * 255).astype(np.uint8)
     return out
 
@@ -158,16 +178,22 @@ def bricks(rng: np.random.Generator, size: Size, metres: Metres) -> Image:
     tone += 0.08 * fractal(rng, size, 0.8 * per_metre, 20)
     rough = border + 0.002 * fractal(rng, size, 8, 2)
     tone = np.where(rough < 0.007, (1.25 if bare else 0.7) + 0.08 * fractal(rng, size, 8, 2), tone)
-    return paint(rgb, np.asarray(tone, np.float32), _per_cell(rng, cell + 1))
+    return paint(rgb, tone, _per_cell(rng, cell + 1))
 
 
 def plaster(rng: np.random.Generator, size: Size, metres: Metres) -> Image:
-    """Roughcast, sponged in two tones."""
+    """Paint on roughcast: sponged, stippled, or dabbed with a second colour."""
     per_metre = size[1] / metres[1]
-    tone = 1 + 0.07 * fractal(rng, size, 0.7 * per_metre, 2, 0.85)
-    blotch = fractal(rng, size, 0.25 * per_metre, 3, 0.7)
-    tone = tone - 0.1 * (blotch > 0.8) + 0.05 * (blotch < -1.1)
-    return paint(muted(rng, (0.6, 0.9)), np.asarray(tone, np.float32), fractal(rng, size, per_metre, 10))
+    rgb = muted(rng, (0.65, 0.95))
+    tone = 1 + 0.06 * fractal(rng, size, 0.7 * per_metre, 3, 0.9)
+    strength = rng.uniform(0.6, 1.3)
+    tone -= 0.13 * strength * patches(rng, size, rng.uniform(0.06, 0.16) * per_metre, 0.22)
+    tone += 0.12 * strength * patches(rng, size, rng.uniform(0.03, 0.07) * per_metre, 0.1)
+    tone -= 0.2 * strength * patches(rng, size, 0.02 * per_metre, 0.04)
+    if rng.uniform() < 0.5:
+        dab = patches(rng, size, rng.uniform(0.1, 0.25) * per_metre, 0.25)[..., None]
+        return paint(rgb + (muted(rng, (0.5, 0.9)) - rgb) * np.float32(0.5) * dab, tone)
+    return paint(rgb, tone, fractal(rng, size, per_metre, 10))
 
 
 def wallpaper(rng: np.random.Generator, size: Size, metres: Metres) -> Image:
@@ -181,7 +207,8 @@ def wallpaper(rng: np.random.Generator, size: Size, metres: Metres) -> Image:
     stripe = (np.sin(2 * np.pi * u / wide) > rng.uniform(-0.5, 0.9)).astype(np.float32) * np.ones((size[0], 1))
     rgb = base + (other - base) * (rng.uniform(0.2, 0.8) * stripe[..., None]).astype(np.float32)
     tone = 1 + 0.05 * fractal(rng, size, 0.5 * per_metre, 2, 0.9)
-    out = paint(rgb, np.asarray(tone, np.float32))
+    tone -= 0.1 * patches(rng, size, 0.03 * per_metre, 0.12)
+    out = paint(rgb, tone)
     colours = [(vivid(rng) * 200 + 30).tolist() for _ in range(4)]
     step = rng.uniform(0.12, 0.3)
     for k, y in enumerate(np.arange(step / 2, metres[0], step)):
@@ -213,12 +240,12 @@ def shape(
         cv2.circle(image, at, max(1, int(radius * 0.25)), inner, -1, cv2.LINE_AA)
 
 
-def picture(rng: np.random.Generator, size: Size) -> Image:
-    """A painting: abstract figures, a landscape of ridges, or blocks of colour."""
+def picture(rng: np.random.Generator, size: Size, kind: int | None = None) -> Image:
+    """A painting: abstract figures (kind 0), a landscape of ridges (1), or blocks of colour (2)."""
     import cv2
 
     height, width = size
-    kind = int(rng.integers(3))
+    kind = int(rng.integers(3)) if kind is None else kind
     if kind == 1:
         sky = np.linspace(1.1, 0.7, height, dtype=np.float32)[:, None] * np.ones((1, width), np.float32)
         out = paint(vivid(rng) * 0.5 + 0.45, sky + 0.05 * fractal(rng, size, width / 3, 3))
@@ -226,20 +253,20 @@ def picture(rng: np.random.Generator, size: Size) -> Image:
         for k in range(5):
             ridge = height * (0.35 + 0.13 * k) + height * 0.08 * fractal(rng, (2, width), width / 3, 4, 0.55)[0]
             below = np.arange(height)[:, None] > ridge[None]
-            tone = np.asarray(0.55 + 0.1 * k + 0.12 * fractal(rng, size, 20, 2), np.float32)
+            tone = 0.55 + 0.1 * k + 0.12 * fractal(rng, size, 20, 2)
             out = np.where(below[..., None], paint(0.6 * colour + 0.4 * vivid(rng), tone), out)
         out = np.ascontiguousarray(out)
         cv2.circle(
             out, (int(width * rng.uniform(0.2, 0.8)), int(height * 0.2)), int(height * 0.08), (250, 240, 200), -1
         )
         return out
-    out = paint(muted(rng, (0.5, 0.95)), np.asarray(1 + 0.1 * fractal(rng, size, width / 2, 2), np.float32))
+    out = paint(muted(rng, (0.5, 0.95)), 1 + 0.1 * fractal(rng, size, width / 2, 2))
     if kind == 2:
         _blocks(rng, out, 0, 0, height, width, 4)
     for _ in range(int(rng.integers(8, 26)) if kind == 0 else 5):
         at = (int(rng.uniform(0, width)), int(rng.uniform(0, height)))
         shape(rng, out, at, rng.uniform(0.03, 0.22) * width, (vivid(rng) * 255).tolist())
-    return np.asarray(np.clip(out * (1 + 0.05 * fractal(rng, size, 12, 2))[..., None], 0, 255), np.uint8)
+    return textured(out, 1 + 0.05 * fractal(rng, size, 12, 2))
 
 
 def _blocks(rng: np.random.Generator, image: Image, y0: int, x0: int, y1: int, x1: int, depth: int) -> None:
@@ -270,7 +297,7 @@ def rug(rng: np.random.Generator, size: Size) -> Image:
         at = (int(rng.uniform(inset, width - inset)), int(rng.uniform(inset, height - inset)))
         shape(rng, out, at, rng.uniform(0.02, 0.09) * height, (vivid(rng) * 235).tolist())
     tone = 1 + 0.1 * fractal(rng, size, 6, 1.5) + 0.05 * fractal(rng, size, 80, 8)
-    return np.asarray(np.clip(out * tone[..., None], 0, 255), np.uint8)
+    return textured(out, tone)
 
 
 def fabric(rng: np.random.Generator, size: Size, metres: Metres) -> Image:
@@ -278,7 +305,8 @@ def fabric(rng: np.random.Generator, size: Size, metres: Metres) -> Image:
     u, v = _metre_grid(size, metres)
     per_metre = size[1] / metres[1]
     rgb = (vivid(rng) * 0.6 + 0.3 * muted(rng)) * np.ones((*size, 1), np.float32)
-    tone = 1 + 0.1 * fractal(rng, size, 0.08 * per_metre, 1.5, 0.9) + 0.06 * fractal(rng, size, 0.4 * per_metre, 9)
+    tone = 1 + 0.1 * fractal(rng, size, 0.08 * per_metre, 2, 0.9) + 0.06 * fractal(rng, size, 0.4 * per_metre, 9)
+    tone -= 0.25 * patches(rng, size, rng.uniform(0.03, 0.07) * per_metre, 0.18)
     kind = int(rng.integers(4))
     if kind in (1, 2):
         wide = rng.uniform(0.05, 0.14)
@@ -287,7 +315,7 @@ def fabric(rng: np.random.Generator, size: Size, metres: Metres) -> Image:
         if kind == 2:
             line = line * 0.6 + 0.35 * (np.sin(2 * np.pi * v / wide) > 0.3)
         rgb = rgb + (other - rgb) * line[..., None].astype(np.float32)
-    out = paint(rgb, np.asarray(tone, np.float32))
+    out = paint(rgb, tone)
     if kind == 3:
         for _ in range(60):
             at = (int(rng.uniform(0, size[1])), int(rng.uniform(0, size[0])))
@@ -307,7 +335,7 @@ def timber(rng: np.random.Generator, size: Size, metres: Metres) -> Image:
         rings = np.where(apart < 2, rings + 1.8 * np.exp(-(apart**2)) * np.sin(9 * apart), rings)
     tone = 1 + 0.09 * rings + 0.1 * stretched(rng, size, 0.12 * per_metre, 0.006 * per_metre)
     tone += 0.05 * fractal(rng, size, 0.2 * per_metre, 2)
-    return paint(wooden(rng), np.asarray(tone, np.float32), warp * 40)
+    return paint(wooden(rng), tone, warp * 40)
 
 
 def painted(rng: np.random.Generator, size: Size, metres: Metres) -> Image:
@@ -321,7 +349,7 @@ def painted(rng: np.random.Generator, size: Size, metres: Metres) -> Image:
 def leaves(rng: np.random.Generator, size: Size, metres: Metres) -> Image:
     """Foliage."""
     hue = rng.uniform(0.22, 0.4)
-    out = paint(hsv(hue, 0.7, 0.25), np.asarray(1 + 0.2 * fractal(rng, size, 20, 2), np.float32))
+    out = paint(hsv(hue, 0.7, 0.25), 1 + 0.2 * fractal(rng, size, 20, 2))
     for _ in range(160):
         at = (int(rng.uniform(0, size[1])), int(rng.uniform(0, size[0])))
         colour = hsv(hue + rng.uniform(-0.04, 0.04), rng.uniform(0.5, 0.9), rng.uniform(0.3, 0.8)) * 255
@@ -349,7 +377,7 @@ def spines(rng: np.random.Generator, size: Size, count: int) -> Image:
             high = int(rng.uniform(4, 18))
             cv2.rectangle(out, (left + step // 3, y), (left + 2 * step // 3, y + high), ink, -1)
             y += high + int(rng.uniform(3, 8))
-    return np.asarray(np.clip(out * (1 + 0.06 * fractal(rng, size, 20, 2))[..., None], 0, 255), np.uint8)
+    return textured(out, 1 + 0.06 * fractal(rng, size, 20, 2))
 
 
 def sheet(images: list[Image], columns: int) -> Image:

@@ -45,7 +45,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        for file in temporary.iterdir():
+        for file in temporary.rglob("*"):
+            if file.is_dir():
+                continue
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
         temporary.rename(path)
