@@ -39,12 +39,14 @@ def make_world(
         UserError: unknown or unreadable model, judge or trust, options that the model has not, or a model that is not
             driven by actions.
     """
+    if rules.max_steps < 1:
+        raise UserError(f"max_episode_steps must be at least 1, not {rules.max_steps}")
     model: Any = world_model
     if isinstance(world_model, str | Path):
         model = _load(world_model, checkpoint, model_options or {})
     elif checkpoint is not None or model_options:
         raise UserError("a checkpoint and model options go with the name of a published model")
-    _check(model, "action", rules)
+    _check_condition(model, "action")
     return World(model, _judge(judge), rules, *_trust(trust, model))
 
 
@@ -54,17 +56,23 @@ def make_camera_world(world_model: str | Path | WorldModel, rules: Rules) -> Wor
     Raises:
         UserError: unknown or unreadable model, or one that is not driven by camera motion.
     """
-    model = _load(world_model, None, {}) if isinstance(world_model, str | Path) else world_model
-    _check(model, "camera", rules)
-    return World(model, None, rules)
-
-
-def _check(model: WorldModel, condition: str, rules: Rules) -> None:
     if rules.max_steps < 1:
         raise UserError(f"max_episode_steps must be at least 1, not {rules.max_steps}")
+    return World(load_camera_model(world_model), None, rules)
+
+
+def load_camera_model(world_model: str | Path | WorldModel) -> WorldModel:
+    """A camera world by its name or path, or the model itself. UserError where it is not driven by camera motion."""
+    model = _load(world_model, None, {}) if isinstance(world_model, str | Path) else world_model
+    _check_condition(model, "camera")
+    return model
+
+
+def _check_condition(model: WorldModel, condition: str) -> None:
     if model.spec.condition != condition:
+        kind = {"action": "actions", "camera": "camera motion"}[condition]
         raise UserError(
-            f"a world model driven by {condition} is needed; {model.spec.name!r} is driven by {model.spec.condition!r}"
+            f"a world model driven by {kind} is needed; {model.spec.name!r} is driven by {model.spec.condition!r}"
         )
 
 

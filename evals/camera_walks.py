@@ -1,0 +1,285 @@
+"""`wfm-sim eval camera`: walks through unseen scenes, in a table laid out as the paper's (arXiv 2501.03575, Table 22).
+
+For a camera world, the truth (the floor) and two baselines: SfM pose success, rotation and translation error against
+the commanded path, PSNR and SSIM against the true frames. And loops: a walk that goes back the way it came should end
+with the frame that it began with; how far from it, in dB, is how much of a place the model remembers.
+
+The folder gets config.json, one folder per entrant (a run of `wfm-sim eval consistency`, which the same command
+resumes), pictures.jsonl, loops.jsonl, summary.json, table.md and walks.png.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wfm_sim.camera import Intrinsics
+from wfm_sim.data.camera import open_camera_dataset
+from wfm_sim.data.camera_clip import CameraClip
+from wfm_sim.data.files import atomic_path
+from wfm_sim.errors import UserError
+from wfm_sim.evals.camera_entrants import HOMOGRAPHY, MODEL, REPEAT, TRUTH, Walks, imagine
+from wfm_sim.evals.consistency.run import evaluate
+from wfm_sim.evals.consistency.score import ConsistencySettings
+from wfm_sim.evals.estimate import Estimate
+from wfm_sim.evals.physics.records import records_in
+from wfm_sim.evals.provenance import machine, versions
+from wfm_sim.evals.run_folder import write_pretty
+from wfm_sim.evals.statistics import bootstrap_mean
+from wfm_sim.video_metrics import psnr, ssim
+
+ENTRANTS = (TRUTH, MODEL, HOMOGRAPHY, REPEAT)
+FORMAT = "wfm-sim camera summary 1"
+_SHOWN = 6  # scenes in the picture
+
+
+def run(
+    model: Any,
+    data: Path,
+    out: Path,
+    *,
+    scenes: int = 60,
+    frames: int = 16,
+    loops: int = 20,
+    loop_steps: int = 200,
+    loop_data: Path | None = None,
+    seed: int = 0,
+    depth: bool = False,
+    synthesis: bool = False,
+    workers: int = 1,
+    recordings: int = 2,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Walk, score and sum up. What is there already is not done again.
+
+    Args:
+        model: A camera world.
+        data: Scenes that it has not seen, with cameras, of its frame size.
+        out: The run's folder.
+        scenes, frames: Walks, and frames of each with the given one.
+        loops, loop_steps: Walks there and back, and steps of each; 0 leaves them out.
+        loop_data: Their scenes, with paths of half so many steps; on shorter paths one goes to and fro.
+        seed: Of the model's noise.
+        depth: Whether the model is told the first frame's depth.
+        synthesis: Also score view synthesis.
+        workers: Processes for SfM.
+        recordings: .rrd files per entrant.
+        progress: Called with (what, done, of).
+
+    Returns:
+        The summary: entrants -> metrics -> Estimate.to_json(), gain over the homography, loops.
+
+    Raises:
+        UserError: no such data, frames of another size, too few scenes, or a folder of other settings.
+    """
+    clips = open_camera_dataset(data)
+    size = model.spec.frame_size
+    if len(clips) < scenes:
+        raise UserError(f"{data}: {len(clips)} scenes, but {scenes} were asked for")
+    fitted = _Resized(clips, size)
+    settings = ConsistencySettings(synthesis=synthesis)
+    entrants: dict[str, dict[str, Any]] = {}
+    for entrant in ENTRANTS:
+        walks = Walks(fitted, entrant, frames, scenes, model, seed, depth, str(Path(data).resolve()))
+        folder = out / entrant.replace(" ", "-")
+        told = None if progress is None else partial(progress, entrant)
+        summary = evaluate(walks, folder, settings, name=entrant, workers=workers, recordings=recordings, progress=told)
+        entrants[entrant] = {"clips": summary["clips"], "metrics": summary["metrics"], "cpu": summary["cpu_seconds"]}
+    about = {**Walks(fitted, MODEL, frames, scenes, model, seed, depth, str(Path(data).resolve())).identity}
+    pictures = _pictures(fitted, about, model, out / "pictures", frames, scenes, seed, depth, progress)
+    for entrant in ENTRANTS:
+        rows = [r for r in pictures if r["entrant"] == entrant]
+        for name in ("psnr", "ssim"):
+            entrants[entrant]["metrics"][f"frame_{name}"] = bootstrap_mean([r[name] for r in rows]).to_json()
+    by_scene = {(r["scene"], r["entrant"]): r["psnr"] for r in pictures}
+    names = sorted({r["scene"] for r in pictures})
+    gain = bootstrap_mean([by_scene[n, MODEL] - by_scene[n, HOMOGRAPHY] for n in names])
+    far = fitted if loop_data is None else _Resized(open_camera_dataset(loop_data), size)
+    where = {**about, "source": str(Path(loop_data or data).resolve())}
+    looped = _loops(far, where, model, out / "loops", loops, loop_steps, seed, depth, progress) if loops else []
+    summary = {
+        "format": FORMAT,
+        "model": model.spec.name,
+        "settings": {**about, "scenes": scenes, "loops": loops, "loop_steps": loop_steps},
+        "entrants": entrants,
+        "gain_over_homography": gain.to_json(),
+        "loop_psnr": _over(looped, "loop_psnr", "not asked for"),
+        "loop_half_psnr": _over(looped, "far_psnr", "not asked for"),
+        "machine": machine(),
+        "versions": versions(),
+    }
+    write_pretty(out / "summary.json", summary)
+    with atomic_path(out / "table.md") as path:
+        path.write_text(format_table(summary) + "\n", encoding="utf-8")
+    return summary
+
+
+class _Resized(Sequence[CameraClip]):
+    """Clips at the model's frame size; another shape is an error, since a stretched picture is of another camera."""
+
+    def __init__(self, clips: Sequence[CameraClip], size: tuple[int, int]) -> None:
+        self.clips, self.size = clips, size
+        self.ids: tuple[str, ...] = tuple(clips.ids)  # type: ignore[attr-defined]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: Any) -> Any:
+        clip = self.clips[index]
+        h, w = clip.frames.shape[1:3]
+        if (h, w) == self.size:
+            return clip
+        if abs(w / h - self.size[1] / self.size[0]) > 0.02:
+            raise UserError(
+                f"{clip.source or clip.id}: frames of {h}x{w}, the model's are {self.size[0]}x{self.size[1]}"
+            )
+        frames = np.stack([cv2.resize(f, self.size[::-1], interpolation=cv2.INTER_AREA) for f in clip.frames])
+        depth = clip.depth
+        if depth is not None:
+            depth = np.stack([cv2.resize(d, self.size[::-1], interpolation=cv2.INTER_NEAREST) for d in depth])
+        k: Intrinsics = clip.intrinsics.resized(self.size)
+        return CameraClip(
+            frames.astype(np.uint8), clip.poses, k, depth, clip.metric, clip.fps, clip.id, clip.source, clip.extras
+        )
+
+
+def _pictures(
+    clips: _Resized,
+    about: Mapping[str, Any],
+    model: Any,
+    out: Path,
+    frames: int,
+    scenes: int,
+    seed: int,
+    depth: bool,
+    progress: Callable[[str, int, int], None] | None,
+) -> list[dict[str, Any]]:
+    """PSNR and SSIM of every entrant's frames but the given one, against the truth; and a picture of some walks."""
+    with records_in(out, {**about, "scenes": scenes}) as book:
+        done = {r["scene"] for r in book.records}
+        strips = []
+        for i in range(scenes):
+            shown = i % max(1, scenes // _SHOWN) == 0 and len(strips) < _SHOWN and not (out / "walks.png").exists()
+            if clips.ids[i] in done and not shown:
+                continue
+            clip = clips[i]
+            truth = clip.frames[:frames]
+            rows, records = [], []
+            for entrant in ENTRANTS:
+                guess = Walks(clips, entrant, frames, scenes, model, seed, depth).walk(clip, i)
+                rows.append(guess[np.linspace(0, frames - 1, 6).round().astype(int)])
+                records.append(
+                    {
+                        "scene": clips.ids[i],
+                        "entrant": entrant,
+                        "psnr": float(psnr(truth[1:], guess[1:]).mean()),
+                        "ssim": float(ssim(truth[1:], guess[1:]).mean()),
+                    }
+                )
+            if clips.ids[i] not in done:
+                book.add(records)
+            if shown:
+                strips.append(np.concatenate([np.concatenate(list(r), axis=1) for r in rows]))
+            if progress:
+                progress("frames", i + 1, scenes)
+        if strips:
+            _write_png(out / "walks.png", np.concatenate(strips))
+        return book.records
+
+
+def _loops(
+    clips: _Resized,
+    about: Mapping[str, Any],
+    model: Any,
+    out: Path,
+    count: int,
+    steps: int,
+    seed: int,
+    depth: bool,
+    progress: Callable[[str, int, int], None] | None,
+) -> list[dict[str, Any]]:
+    """Walks along a scene's path and back, over and over, until `steps` are taken; the last step ends at the start."""
+    with records_in(out, {**about, "loops": count, "steps": steps}) as book:
+        done = {r["scene"] for r in book.records}
+        for i in range(min(count, len(clips))):
+            if clips.ids[i] in done:
+                continue
+            clip = clips[i]
+            path = there_and_back(clip.poses, steps)
+            known = clip.depth[None, :1] if depth and clip.depth is not None else None
+            frames = imagine(model, clip.frames[0], path, clip.intrinsics, seed + i, known)
+            ends = {"loop_psnr": float(psnr(clip.frames[:1], frames[-1:])[0])}
+            ends["far_psnr"] = float(psnr(clip.frames[:1], frames[steps // 2 : steps // 2 + 1])[0])
+            book.add([{"scene": clip.id, **ends}])
+            if i < 3:
+                picks = np.linspace(0, steps, 9).round().astype(int)
+                _write_png(out / f"{i}.png", np.concatenate(list(frames[picks]), axis=1))
+            if progress:
+                progress("loops", i + 1, count)
+        return book.records
+
+
+def there_and_back(poses: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
+    """A path [steps + 1, 4, 4] out along poses [T, 4, 4] and back the same way, so that it ends where it began.
+
+    Longer walks than the poses allow are gone in several turns; an even number of steps is needed.
+    """
+    if steps < 2 or steps % 2:
+        raise UserError(f"a walk there and back has an even number of steps, at least 2, not {steps}")
+    reach = min(len(poses) - 1, steps // 2)
+    turns = -(-steps // (2 * reach))
+    lengths = [2 * (steps // 2 // turns + (i < steps // 2 % turns)) for i in range(turns)]
+    index = [0]
+    for length in lengths:
+        out = list(range(1, length // 2 + 1))
+        index += [*out, *reversed(out[:-1]), 0]
+    return poses[index]
+
+
+def _over(records: Sequence[Mapping[str, Any]], name: str, nothing: str) -> dict[str, Any]:
+    return (bootstrap_mean([r[name] for r in records]) if records else Estimate.none(nothing)).to_json()
+
+
+def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
+    _, code = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(code.tobytes())
+
+
+def format_table(summary: Mapping[str, Any]) -> str:
+    """As Table 22 of the paper: one row per entrant; then what the paper has not."""
+    columns = (
+        ("pose_success", "success, strict [%]", 100, 1),
+        ("pose_success_loose", "success, as the paper's [%]", 100, 1),
+        ("rotation_error_mean", "rotation [deg]", 1, 2),
+        ("translation_error", "translation", 1, 3),
+        ("frame_psnr", "PSNR [dB]", 1, 2),
+        ("frame_ssim", "SSIM", 1, 3),
+        ("fid", "FID", 1, 2),
+        ("fvd", "FVD", 1, 2),
+    )
+    lines = ["| | " + " | ".join(label for _, label, _, _ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for entrant, found in summary["entrants"].items():
+        name = summary["model"] if entrant == MODEL else entrant
+        cells = [Estimate(**found["metrics"][key]).format(digits, scale) for key, _, scale, digits in columns]
+        lines.append(f"| {name} | " + " | ".join(_short(c) for c in cells) + " |")
+    gain, loop = Estimate(**summary["gain_over_homography"]), Estimate(**summary["loop_psnr"])
+    s = summary["settings"]
+    lines += [
+        "",
+        f"{s['scenes']} unseen scenes, walks of {s['frames']} frames, 95 % intervals over scenes. "
+        "Unscored: FID and FVD need feature networks whose weights are not part of wfm-sim.",
+        f"PSNR beyond the homography's: {gain.format(2)} dB.",
+        f"Loop closure after {s['loop_steps']} steps: {loop.format(2)} dB against the first frame ({loop.n} scenes).",
+    ]
+    return "\n".join(lines)
+
+
+def _short(cell: str) -> str:
+    return "unscored" if cell.startswith("unscored") else cell
