@@ -21,11 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wfm_sim.camera import motion_between
+from wfm_sim.camera import inverse, motion_between
 from wfm_sim.errors import UserError
 from wfm_sim.models.camera_world import CameraWorldModel, View
 from wfm_sim.models.checkpoint import load, save
 from wfm_sim.models.dit import block_causal_mask
+from wfm_sim.training.action import logit_normal_times
 from wfm_sim.training.camera_frames import CameraFrames, load_camera_frames
 from wfm_sim.training.camera_recipe import CameraRecipe
 from wfm_sim.video_metrics import psnr
@@ -70,16 +71,25 @@ class CameraTask:
             depth = None
         seeds = torch.randint(2**31, (count,), generator=generator).tolist()
         truth = torch.cat([world.encode(row[None]) for row in frames])
+        blank, packed = torch.zeros_like(truth[:, :, :1]), world.spec.frames_per_step
+        if not world.camera.points and not own:  # nothing is remembered: the truth can be told at once
+            previous = torch.cat((blank, truth[:, :, :-1]), dim=2)
+            seen_from_first = inverse(poses[:, :1]) @ poses[:, ::packed]
+            intrinsics = torch.from_numpy(k)
+            rays = torch.stack([world.rays(seen_from_first[:, i], intrinsics) for i in range(r.clip)], dim=1)
+            return {
+                "truth": truth,
+                "reference": previous,
+                "seen": previous[:, :1] * 0,
+                "previous": previous,
+                "rays": rays,
+            }
         state = world.start(frames[:, :1], seeds=seeds, intrinsics=k, depth=depth)
         motions = motion_between(poses[:, :-1], poses[:, 1:]).astype(np.float32)
-        blank = torch.zeros_like(truth[:, :, :1])
-        views = [
-            View(
-                poses[:, 0], blank, blank[:, :1], blank, blank, world.rays(state.pose, state.intrinsics)[:, None], None
-            )
-        ]
+        rays = world.rays(state.pose, state.intrinsics)[:, None]
+        views = [View(state.pose, blank, blank[:, :1], blank, blank, rays, None)]
         for i in range(r.clip - 1):
-            view = world.look(state, motions[:, i : i + 1])
+            view = world.look(state, motions[:, i * packed : (i + 1) * packed])
             clean, cache = truth[:, :, i + 1 : i + 2], None
             if own:
                 clean, cache = world.imagined(state, view)
@@ -94,14 +104,16 @@ class CameraTask:
     ) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float32], NDArray[np.float32] | None]:
         """Frames [n, T, H, W, 3], poses [n, T, 4, 4], intrinsics [n, 4] and the first frames' depth [n, 1, H, W] of
         random clips: at several speeds, forward and backward, some of them mirrored."""
-        t, data = self.recipe.clip, self.data
+        data = self.data
+        t = 1 + (self.recipe.clip - 1) * self.world.spec.frames_per_step
         out: tuple[list[Any], list[Any], list[Any], list[Any]] = ([], [], [], [])
+        strides = [s for s in _STRIDES if (t - 1) * abs(s) < int(np.diff(data.offsets).max())]
         while len(out[0]) < count:
             e, s, at = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
             mirrored = bool(torch.rand((), generator=generator) < 0.5)
             clip = int(e * (len(data.offsets) - 1))
             a, b = int(data.offsets[clip]), int(data.offsets[clip + 1])
-            stride = _STRIDES[int(s * len(_STRIDES))]
+            stride = strides[int(s * len(strides))]
             span = (t - 1) * abs(stride)
             if span >= b - a:
                 continue
@@ -145,26 +157,30 @@ class CameraTask:
         part = {name: self.pool[name][pick].float() for name in _POOLED}
         z, t = part["truth"], r.clip
         noise = torch.randn(z.shape, generator=generator)
-        given = torch.zeros(len(z), t)
-        given[:, 0] = 1
-        g = given[:, None, :, None, None]
+        time = logit_normal_times((len(z), t), r.shift, generator)
+        time = torch.where(torch.rand(len(z), t, generator=generator) < r.one_step, torch.ones(()), time)
+        time[:, 0] = 0
+        w = time[:, None, :, None, None]
+        given = torch.zeros(len(z), 1, t, *z.shape[3:])
+        given[:, :, 0] = 1
         anchor = z[:, :, :1].expand_as(z)
         view = View(np.zeros(0), part["reference"], part["seen"], part["previous"], anchor, part["rays"], None)
         mask = self.masks[bool(torch.rand((), generator=generator) < 0.5)]
         if torch.is_autocast_enabled("cpu"):
             mask = mask.to(torch.bfloat16)
         output = self.network(
-            g * z + (1 - g) * noise,
-            1 - given,
-            condition_mask=g.expand(-1, 1, -1, *z.shape[3:]),
+            (1 - w) * z + w * noise,
+            time,
+            context=world.prompt.expand(len(z), -1, -1) if world.camera.prompt_tokens else None,
+            condition_mask=given,
             extra=world.channels(view),
             camera=world.tokens_of_rays(view.rays),
             attention_mask=mask,
             rope=self.rope,
-        )
+        ).float()
+        # of the clean frame, or of the velocity
         start = part["reference"] if world.cfg.prediction == "residual" else noise
-        predicted = start + output.float() if world.cfg.prediction == "residual" else start - output.float()
-        error = (predicted - z)[:, :, 1:]
+        error = (start + output - z if world.cfg.prediction == "residual" else noise - z - output)[:, :, 1:]
         unseen = 1 - part["seen"][:, :, 1:] if world.camera.points else torch.zeros_like(error[:, :1])
         weight = 1 + r.gap * unseen
         loss = (weight * ((error.square() + 0.01).sqrt() - 0.1)).sum() / (weight.sum() * z.shape[1])
@@ -190,24 +206,29 @@ class CameraTask:
                 self.val = self.data
         frames, poses, k = validation_clips(self.val, 16, 17)
         self.world.eval()
+        packed = self.world.spec.frames_per_step
+        frames = frames[:, : 1 + (frames.shape[1] - 1) // packed * packed]
         state = self.world.start(frames[:, :1], seeds=list(range(len(frames))), intrinsics=k)
         motions = motion_between(poses[:, :-1], poses[:, 1:]).astype(np.float32)
-        imagined, drawn = [frames[:, 0]], [frames[:, 0]]
-        for i in range(frames.shape[1] - 1):
-            view = self.world.look(state, motions[:, i : i + 1])
+        imagined, drawn = [frames[:, :1]], [frames[:, :1]]
+        for i in range(0, frames.shape[1] - 1, packed):
+            view = self.world.look(state, motions[:, i : i + packed])
             state, f = self.world.arrive(state, view, *self.world.imagined(state, view))
-            imagined.append(f[:, 0])
-            drawn.append(self.world.decode(view.reference)[:, 0])
-        guess, memory = np.stack(imagined, axis=1), np.stack(drawn, axis=1)
+            imagined.append(f)
+            if self.world.camera.points:
+                drawn.append(self.world.decode(view.reference))
+        guess, memory = np.concatenate(imagined, axis=1), np.concatenate(drawn, axis=1)
         rows = []
         for i in range(min(5, len(frames))):
             picks = range(0, frames.shape[1], 2)
-            rows += [np.concatenate([a[i, j] for j in picks], axis=1) for a in (frames, guess, memory)]
+            shown = (frames, guess, memory) if self.world.camera.points else (frames, guess)
+            rows += [np.concatenate([a[i, j] for j in picks], axis=1) for a in shown]
         cv2.imwrite(str(out / f"samples_{step:06d}.png"), cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR))
         result = {}
         for at in sorted({min(8, frames.shape[1] - 1), frames.shape[1] - 1}):
             result[f"psnr_{at}"] = float(psnr(frames[:, at], guess[:, at]).mean())
-            result[f"reference_psnr_{at}"] = float(psnr(frames[:, at], memory[:, at]).mean())
+            if self.world.camera.points:
+                result[f"reference_psnr_{at}"] = float(psnr(frames[:, at], memory[:, at]).mean())
         result["repeat_psnr"] = float(psnr(frames[:, -1], frames[:, 0]).mean())
         return result
 

@@ -6,11 +6,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
 from wfm_sim.errors import UserError
+from wfm_sim.models.camera_published import CAMERA_STARTS, load_camera_start
 from wfm_sim.models.camera_world import CameraWorldModel
 from wfm_sim.models.causal_world import CausalWorldModel, WorldConfig
 from wfm_sim.models.checkpoint import load, save
@@ -27,21 +29,27 @@ class CameraRecipe:
 
     Attributes:
         data, out: A data set of clips with cameras (`open_camera_dataset`) and the run's folder.
-        init: A camera world to train on from, or the world whose tokenizer is taken over.
+        init: A camera world to train on from, the world whose tokenizer is taken over, or a published Video2World
+            network (`wfm_sim.models.camera_published`), then with its `checkpoint`, `frame_size` and `rays`.
         world: What is trained, where `init` is no camera world.
         tokenizer, depth: Their stages; steps=0 leaves one out. Depth is also left out where no clip's is known.
-        clip: Frames per clip, the given first one included.
+        clip: Latent frames per clip, the given first one included.
         batch: Clips per step and rank.
         pool: Clips per rank that are drawn from; `fresh` of them are made anew every `fresh_every` steps.
         own: Share of fresh clips that the model itself imagined, from `own_after` (a share of the run) on: it learns to
             go on from its own frames and its own memory. Others let the place grow with the true frames.
         given_depth: Share of clips whose first frame comes with its true depth, where it is known.
+        one_step: Share of frames trained at flow time 1 (what a model that takes one step needs); the others draw
+            logit-normal times with `shift` (arXiv 2511.00062, section 3.1).
         gap: Extra loss weight where the memory knows nothing.
     """
 
     data: Path
     out: Path
     init: Path | str = "nano-tabletop"
+    checkpoint: Path | str | None = None
+    frame_size: tuple[int, int] = (256, 320)
+    rays: Literal["concat", "block"] = "concat"
     world: WorldConfig = field(default_factory=nano_rooms)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3000))
     tokenizer: LoopConfig = field(default_factory=lambda: LoopConfig(steps=0))
@@ -54,6 +62,8 @@ class CameraRecipe:
     own: float = 0.5
     own_after: float = 0.3
     given_depth: float = 0.25
+    one_step: float = 1.0
+    shift: float = 5.0
     gap: float = 1.0
     split: str | None = "train"
     val_split: str | None = "val"
@@ -70,9 +80,18 @@ def prepare(recipe: CameraRecipe) -> CameraRecipe:
     Raises:
         UserError: unknown or damaged `init`, no data, or clips shorter than the recipe's.
     """
-    start = load(recipe.init, dtype=torch.float32)
     recipe.out.mkdir(parents=True, exist_ok=True)
     path = recipe.out / "start.safetensors"
+    if path.is_file():
+        start = load(path, dtype=torch.float32)
+    elif str(recipe.init) in CAMERA_STARTS:
+        start = load_camera_start(
+            str(recipe.init), recipe.checkpoint, rays=recipe.rays, frame_size=recipe.frame_size, seed=recipe.loop.seed
+        )
+    elif recipe.checkpoint is not None:
+        raise UserError(f"a checkpoint goes with a published network, and {str(recipe.init)!r} is none")
+    else:
+        start = load(recipe.init, dtype=torch.float32)
     if isinstance(start, CameraWorldModel):
         recipe = replace(recipe, world=start.cfg)
     else:
@@ -84,8 +103,9 @@ def prepare(recipe: CameraRecipe) -> CameraRecipe:
         save(start, path, about=start.metadata)
     data = load_camera_frames(recipe.data, recipe.world.frame_size, recipe.cache, recipe.split)
     longest = int(np.diff(data.offsets).max())
-    if longest < recipe.clip:
-        raise UserError(f"{recipe.data}: clips of {recipe.clip} frames are needed, but the longest has {longest}")
+    needed = 1 + (recipe.clip - 1) * start.spec.frames_per_step
+    if longest < needed:
+        raise UserError(f"{recipe.data}: clips of {needed} frames are needed, but the longest has {longest}")
     if recipe.tokenizer.steps:
         out = recipe.out / "tokenizer"
         tuned = TokenizerRecipe(

@@ -18,6 +18,7 @@ from wfm_sim.models.checkpoint import load, save
 from wfm_sim.training.camera_frames import load_camera_frames
 from wfm_sim.training.loop import LoopConfig
 
+SHAPE = 1.0  # weight of the error without each frame's own scale
 EDGES = 0.5  # weight of the error of differences between neighbouring pixels
 
 
@@ -42,14 +43,14 @@ class DepthRecipe:
 
 
 class DepthTask:
-    """Loss: absolute error of log depth, and of its differences between neighbours."""
+    """Loss: absolute error of log depth, with and without its mean per frame, and of differences between neighbours."""
 
     def __init__(self, recipe: DepthRecipe) -> None:
         self.recipe = recipe
         world = load(recipe.init, dtype=torch.float32)
         if not isinstance(world, CameraWorldModel) or world.depth is None:
             raise UserError(f"{recipe.init}: a world model without a depth network")
-        self.world, self.model = world, world.depth.requires_grad_(True)
+        self.world, self.model = world, world.depth.requires_grad_(True).to(memory_format=torch.channels_last)
         size = world.spec.frame_size
         self.data = load_camera_frames(recipe.data, size, recipe.cache, recipe.split)
         try:
@@ -71,12 +72,16 @@ class DepthTask:
         image = ((image + 1) * gain - 1).clamp(-1, 1)
         error = self.model(image, k) - depth.clamp(min=0.05).log()
         known = depth > 0
-        flat = (error.abs() * known).sum() / known.sum().clamp(min=1)
+        count = known.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+        flat = ((error.abs() * known).sum(dim=(1, 2), keepdim=True) / count).mean()
+        # one picture says more of shape than of scale
+        shape = error - (error * known).sum(dim=(1, 2), keepdim=True) / count
+        bent = ((shape.abs() * known).sum(dim=(1, 2), keepdim=True) / count).mean()
         edges = torch.zeros(())
         for d in (1, 2):
             both = known.narrow(d, 1, known.shape[d] - 1) & known.narrow(d, 0, known.shape[d] - 1)
             edges = edges + (error.diff(dim=d).abs() * both).sum() / both.sum().clamp(min=1)
-        return flat + EDGES * edges, {"log_error": float(flat.detach())}
+        return flat + SHAPE * bent + EDGES * edges, {"log_error": float(flat.detach()), "bent": float(bent.detach())}
 
     @torch.no_grad()
     def sample(self, step: int, out: Path) -> dict[str, float]:

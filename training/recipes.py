@@ -178,6 +178,14 @@ def camera_rays_block(data: Path, out: Path) -> CameraRecipe:
     return replace(camera_nano(data, out), world=nano_rooms("nano-rooms-block", memory=False, rays="block"))
 
 
+def camera_published(data: Path, out: Path) -> CameraRecipe:
+    """Post-training of a published Video2World network with Plücker rays: flow matching, on true predecessors."""
+    loop = LoopConfig(steps=10_000, lr=3e-5, decay=0.3, warmup=500, bf16=True, checkpoint_every=500, sample_every=1000)
+    return CameraRecipe(
+        data=data, out=out, init="predict2.5-2b", loop=loop, clip=8, batch=1, pool=32, fresh=4, own=0.0, one_step=0.0
+    )  # fmt: skip
+
+
 def camera_debug(data: Path, out: Path) -> CameraRecipe:
     """A few steps of a tiny network: all three stages."""
     loop = LoopConfig(steps=4, warmup=1, checkpoint_every=2, sample_every=4, log_every=1)
@@ -185,7 +193,7 @@ def camera_debug(data: Path, out: Path) -> CameraRecipe:
     small = nano_dit(48, 2, 2)
     dit = replace(world.dit, model_channels=48, num_blocks=2, num_heads=2, adaln_lora_dim=small.adaln_lora_dim)
     assert world.camera is not None
-    camera = replace(world.camera, depth=DepthConfig((4, 8, 8, 8, 8)))
+    camera = replace(world.camera, depth=DepthConfig((4, 8, 8, 8)))
     world = replace(world, name="debug", dit=dit, window=3, camera=camera)
     stage = replace(loop, steps=2, sample_every=2)
     return CameraRecipe(
@@ -215,6 +223,7 @@ CAMERA: dict[str, Callable[[Path, Path], CameraRecipe]] = {
     "nano": camera_nano,
     "rays": camera_rays,
     "rays-block": camera_rays_block,
+    "published": camera_published,
     "debug": camera_debug,
 }
 

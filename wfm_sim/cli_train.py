@@ -153,10 +153,18 @@ def camera(
     out: Annotated[Path, typer.Option(help="The run's folder; the same command again resumes.")] = Path(
         "runs/train/camera"
     ),
-    recipe: Annotated[str, typer.Option(help="nano, rays, rays-block or debug.")] = "nano",
+    recipe: Annotated[str, typer.Option(help="nano, rays, rays-block, published or debug.")] = "nano",
     init: Annotated[
-        str | None, typer.Option("--from", help="Camera world (name or file) that training starts from.")
+        str | None,
+        typer.Option(
+            "--from", help="Camera world (name or file) to train on from, or a published Video2World network."
+        ),
     ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help='Of a published network: its file or folder, or "random".')
+    ] = None,
+    rays: Annotated[str, typer.Option(help="How a published network is told them: concat or block.")] = "concat",
+    size: Annotated[tuple[int, int], typer.Option(help="Height and width, of a published network.")] = (256, 320),
     steps: Steps = None,
     ranks: Ranks = None,
     seed: Seed = None,
@@ -169,6 +177,8 @@ def camera(
     from wfm_sim.training.loop import launch
     from wfm_sim.training.recipes import camera_recipe
 
+    if rays not in ("concat", "block"):
+        raise unknown("way to tell rays", rays, ("concat", "block"))
     chosen = camera_recipe(recipe)(data, out)
     given: dict[str, Any] = {"ranks": ranks, "seed": seed}
     given = {k: v for k, v in given.items() if v is not None}
@@ -178,6 +188,9 @@ def camera(
         tokenizer=replace(chosen.tokenizer, **given),
         depth=replace(chosen.depth, **given),
         init=init or chosen.init,
+        checkpoint=checkpoint,
+        rays=rays,  # type: ignore[arg-type]
+        frame_size=size,
     )
     chosen = prepare(chosen)
     launch(partial(_task, CameraTask, chosen), chosen.loop, out, _about(chosen, recipe))

@@ -28,7 +28,7 @@ def model() -> CameraWorldModel:
     torch.manual_seed(0)
     cfg = nano_rooms()
     assert cfg.camera is not None
-    camera = replace(cfg.camera, points=2 * 48 * 64, depth=DepthConfig((4, 8, 8, 8, 8)))
+    camera = replace(cfg.camera, points=2 * 48 * 64, depth=DepthConfig((4, 8, 8, 8)))
     dit = replace(cfg.dit, model_channels=48, num_blocks=1, num_heads=2)
     return CameraWorldModel(replace(cfg, frame_size=(48, 64), dit=dit, window=2, camera=camera)).eval()
 

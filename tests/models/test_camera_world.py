@@ -26,7 +26,7 @@ def tiny(kind: str) -> WorldConfig:
     assert cfg.camera is not None
     camera = cfg.camera
     if kind == "memory":
-        camera = replace(camera, points=2 * SIZE[0] * SIZE[1], depth=DepthConfig((4, 8, 8, 8, 8)))
+        camera = replace(camera, points=2 * SIZE[0] * SIZE[1], depth=DepthConfig((4, 8, 8, 8)))
     dit = replace(cfg.dit, model_channels=48, num_blocks=2, num_heads=2)
     return replace(cfg, frame_size=SIZE, dit=dit, window=3, camera=camera)
 

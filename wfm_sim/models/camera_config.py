@@ -16,6 +16,8 @@ class CameraConfig:
             (Predict1's camera control), "block" projected and added in every block (Predict2.5's camera network).
         order: Of their six numbers; None for the published one of that network.
         intrinsics: fx, fy, cx, cy in units of the picture's width and height, where a start says nothing else.
+        previous: Whether the frame before comes as extra channels (nano models; published networks remember it).
+        prompt_tokens: Length of the text that a published network is given, kept with its weights; 0 for none.
         points: Size of the spatial memory (wfm_sim.models.spatial_memory); 0 for a network without one.
         gap: New points are kept once the memory misses this part of a frame.
         depth: The network that places them.
@@ -24,6 +26,8 @@ class CameraConfig:
     rays: Literal["concat", "block"] = "concat"
     order: Order | None = None
     intrinsics: tuple[float, ...] = (0.649519, 0.866025, 0.5, 0.5)  # 60 degrees high, 4:3
+    previous: bool = True
+    prompt_tokens: int = 0
     points: int = 0
     gap: float = 0.02
     depth: DepthConfig | None = None

@@ -103,7 +103,13 @@ class View:
 
 
 class CameraWorldModel(CausalWorldModel):
-    """See the module docstring; satisfies `wfm_sim.world_model.WorldModel`, driven by camera motion."""
+    """See the module docstring; satisfies `wfm_sim.world_model.WorldModel`, driven by camera motion.
+
+    Attributes:
+        prompt: [1, K, width], the text that a published network is given in every step.
+    """
+
+    prompt: Tensor
 
     def __init__(self, cfg: WorldConfig, tokenizer: Any = None, net: Any = None) -> None:
         """A world of `cfg`, with fresh weights where no part is given. UserError where its sizes do not go together."""
@@ -120,6 +126,11 @@ class CameraWorldModel(CausalWorldModel):
         if self.camera.points and (self.camera.depth is None or self.streams):
             raise UserError(f"{cfg.name!r}: a spatial memory needs a depth network and one frame per step")
         self.depth = DepthNet(self.camera.depth) if self.camera.depth else None
+        if bool(self.camera.prompt_tokens) != cfg.dit.cross_attention:
+            raise UserError(f"{cfg.name!r}: its network takes {'a' if cfg.dit.cross_attention else 'no'} text")
+        if self.camera.prompt_tokens:
+            width = cfg.dit.context_projection or cfg.dit.context_channels
+            self.register_buffer("prompt", torch.zeros(1, self.camera.prompt_tokens, width))
         self.spec = replace(
             self.spec,
             condition="camera",
@@ -247,19 +258,25 @@ class CameraWorldModel(CausalWorldModel):
         w2c = torch.as_tensor(inverse(pose), dtype=torch.float32)
         return plucker_rays(scaled, w2c, (h, w), self.camera.ray_order).to(self.latent_mean)
 
-    def channels(self, view: View) -> Tensor:
+    def channels(self, view: View) -> Tensor | None:
         """The channels that go with the latents, [B, extra_channels, T, h, w]."""
         parts = [view.reference, view.seen] if self.camera.points else []
-        parts.append(view.previous)
+        if self.camera.previous:
+            parts.append(view.previous)
         if self.cfg.anchor:
             parts.append(view.anchor)
         if self.camera.rays == "concat":
             parts.append(view.rays.permute(0, 4, 1, 2, 3))
-        return torch.cat(parts, dim=1)
+        return torch.cat(parts, dim=1) if parts else None
 
     def tokens_of_rays(self, rays: Tensor) -> Tensor | None:
         """[B, T, N, camera_channels] of rays [B, T, h, w, 6], for a network that is told them in every block."""
         return ray_tokens(rays, self.cfg.dit.patch) if self.camera.rays == "block" else None
+
+    def _network(self, x: Tensor, t: float, cache: KVCache, *, given: bool, **told: Tensor | None) -> Tensor:
+        if self.texts is None and self.camera.prompt_tokens:
+            self.tell(self.prompt)
+        return super()._network(x, t, cache, given=given, **told)
 
     def _told(self, view: View) -> dict[str, Tensor | None]:
         camera = self.tokens_of_rays(view.rays)
@@ -319,4 +336,5 @@ def _extra_channels(cfg: WorldConfig) -> int:
     assert cfg.camera is not None
     c = cfg.dit.in_channels
     memory = c + 1 if cfg.camera.points else 0
-    return memory + c + (c if cfg.anchor else 0) + (RAYS if cfg.camera.rays == "concat" else 0)
+    given = c * (cfg.camera.previous + cfg.anchor)
+    return memory + given + (RAYS if cfg.camera.rays == "concat" else 0)

@@ -92,7 +92,7 @@ class WorldConfig:
             return {k: tuple(v) if isinstance(v, list) else v for k, v in part.items()}
 
         parts: dict[str, Any] = {
-            "tokenizer": TokenizerConfig(**tuples(d["tokenizer"])),
+            "tokenizer": (WanConfig if "z_dim" in d["tokenizer"] else TokenizerConfig)(**tuples(d["tokenizer"])),
             "dit": DiTConfig(**tuples(d["dit"])),
         }
         if d.get("camera"):

@@ -51,10 +51,10 @@ def write_weights(
     about: dict[str, Any],
     dtype: torch.dtype,
 ) -> None:
-    """Write a self-describing file: matrices of tokenizer and network as `dtype`, everything else as it is."""
+    """Write a self-describing file: matrices of tokenizer and networks as `dtype`, everything else as it is."""
     tensors = {}
     for name, value in state.items():
-        keep = not name.startswith(("tokenizer.", "net.")) or value.ndim < 2 or not value.is_floating_point()
+        keep = not name.startswith(("tokenizer.", "net.", "depth.")) or value.ndim < 2 or not value.is_floating_point()
         tensors[name] = (value.detach().cpu() if keep else value.detach().cpu().to(dtype)).contiguous()
     meta = {"format": format_, "config": json.dumps(config), "about": json.dumps(about)}
     with atomic_path(path) as partial:

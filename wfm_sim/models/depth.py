@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class DepthConfig:
-    """channels: Of the levels at full, 1/2, 1/4, 1/8 and 1/16 of the resolution (whose sides 16 must divide)."""
+    """channels: Of the levels at 1/2, 1/4, 1/8 and 1/16 of the resolution (whose sides 16 must divide)."""
 
-    channels: tuple[int, ...] = (12, 24, 48, 96, 128)
+    channels: tuple[int, ...] = (32, 64, 128, 192)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
@@ -43,23 +43,25 @@ class DepthNet(nn.Module):
     def __init__(self, cfg: DepthConfig) -> None:
         super().__init__()
         c = cfg.channels
-        self.stem = nn.Conv2d(5, c[0], 3, padding=1)
+        # pixels are taken 2 x 2 together: at full resolution, thin layers would cost as much as all others
+        self.stem = nn.Conv2d(4 * 3 + 2, c[0], 3, padding=1)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(c))
         self.encode = nn.ModuleList(_Residual(b) for b in c[1:])
         self.everywhere = nn.Sequential(nn.Linear(c[-1], c[-1]), nn.SiLU(), nn.Linear(c[-1], c[-1]))
         self.deep = _Residual(c[-1])
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(c))
         self.decode = nn.ModuleList(_Residual(a) for a in c[:-1])
-        self.head = nn.Conv2d(c[0], 1, 3, padding=1)
+        self.head = nn.Conv2d(c[0], 4, 3, padding=1)
         nn.init.constant_(self.head.bias, 1.0)  # exp(1) = 2.7 m: the middle of a room
 
     def forward(self, image: Tensor, intrinsics: Tensor) -> Tensor:
         """image: float [B, 3, H, W] in [-1, 1]; intrinsics: [B, 4] fx, fy, cx, cy in pixels -> log depth [B, H, W]."""
         b, _, h, w = image.shape
         fx, fy, cx, cy = (a[:, None, None] for a in intrinsics.to(image).unbind(-1))
-        v, u = torch.meshgrid(torch.arange(h).to(image) + 0.5, torch.arange(w).to(image) + 0.5, indexing="ij")
-        rays = torch.stack([((u - cx) / fx).expand(b, h, w), ((v - cy) / fy).expand(b, h, w)], dim=1)
-        x = self.stem(torch.cat([image, rays], dim=1))
+        v, u = torch.meshgrid(torch.arange(h // 2).to(image), torch.arange(w // 2).to(image), indexing="ij")
+        rays = [((2 * u + 1 - cx) / fx).expand(b, -1, -1), ((2 * v + 1 - cy) / fy).expand(b, -1, -1)]
+        x = torch.cat([F.pixel_unshuffle(image, 2), torch.stack(rays, dim=1)], dim=1)
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))
         skips = [x]
         for down, block in zip(self.down, self.encode, strict=True):
             x = block(down(x))
@@ -68,5 +70,5 @@ class DepthNet(nn.Module):
         for level in reversed(range(len(self.decode))):
             x = F.interpolate(self.up[level](x), scale_factor=2, mode="bilinear", align_corners=False) + skips[level]
             x = self.decode[level](x)
-        out: Tensor = self.head(x)[:, 0]
+        out: Tensor = F.pixel_shuffle(self.head(x), 2)[:, 0]
         return out
