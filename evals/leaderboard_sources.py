@@ -261,11 +261,18 @@ def _from_physics(summary: Mapping[str, Any], folder: Path) -> Submission:
     return physics_submission(summary, folder)
 
 
+def _from_consistency(summary: Mapping[str, Any], folder: Path) -> Submission:
+    from wfm_sim.evals.consistency.submission import consistency_submission
+
+    return consistency_submission(summary, folder)
+
+
 Known = Callable[[Mapping[str, Any]], bool]
 Convert = Callable[[Mapping[str, Any], Path], Submission]
 _RUNS: tuple[tuple[Known, Convert], ...] = (
     (lambda s: {"cells", "policies", "episode_agreement"} <= set(s), _from_demo),
     (lambda s: str(s.get("format", "")).startswith("wfm-sim physics summary"), _from_physics),
+    (lambda s: str(s.get("format", "")).startswith("wfm-sim consistency summary"), _from_consistency),
     (lambda s: {"headline", "gates", "reliability", "collapse"} <= set(s), _from_trust),
     (lambda s: {"headline", "gates", "horizon"} <= set(s), _from_nano),
 )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wfm_sim import cli_judge, cli_trust
+from wfm_sim import cli_camera, cli_consistency, cli_judge, cli_trust
 
 app = typer.Typer(no_args_is_help=True, help="Judge a world model.", rich_markup_mode=None)
 
@@ -108,4 +108,6 @@ def policy(
 
 
 app.command("judge")(cli_judge.evaluate)
+app.command("consistency")(cli_consistency.evaluate)
 app.command("trust")(cli_trust.evaluate)
+app.command("camera")(cli_camera.camera)

@@ -45,6 +45,52 @@ def read_video(path: str | Path, limit: int | None = None) -> NDArray[np.uint8]:
     return np.stack(frames)
 
 
+def read_some_frames(path: str | Path, choose: Callable[[int], NDArray[np.int64]]) -> tuple[NDArray[np.uint8], float]:
+    """Some frames of a video, without holding the others, and its frames per second.
+
+    Args:
+        path: The video.
+        choose: From the number of its frames to the rising positions that are wanted.
+
+    Returns:
+        uint8 [T, H, W, 3], RGB, and frames per second.
+
+    Raises:
+        UserError: no such file, not a video, or broken in the middle.
+    """
+    import av
+
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such video")
+    try:
+        count, rate = _count_frames(path)
+        wanted = {int(i) for i in choose(count)}
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            decoded = islice(container.decode(stream), max(wanted, default=-1) + 1)
+            frames = [frame.to_ndarray(format="rgb24") for i, frame in enumerate(decoded) if i in wanted]
+    except (av.error.FFmpegError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: not a readable video ({reason})") from None
+    if not frames or len(frames) < len(wanted):
+        raise UserError(f"{path}: broken video, {len(frames)} of {len(wanted)} frames can be read")
+    return np.stack(frames), rate
+
+
+def _count_frames(path: Path) -> tuple[int, float]:
+    """How many frames a video has, by decoding it where its header does not say, and frames per second."""
+    import av
+
+    with av.open(str(path)) as container:
+        if not container.streams.video:
+            raise UserError(f"{path}: has no video stream")
+        stream = container.streams.video[0]
+        rate = float(stream.average_rate or 10)
+        return stream.frames or sum(1 for _ in container.decode(stream)), rate
+
+
 def write_video(
     path: str | Path, frames: NDArray[np.uint8], fps: float, crf: int = 10, full_colour: bool | None = None
 ) -> None:
