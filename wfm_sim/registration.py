@@ -11,6 +11,7 @@ ENVIRONMENTS: dict[str, tuple[str, str | None, dict[str, object]]] = {
         "wfm_sim.envs.action_world:ActionWorldVectorEnv",
         {},
     ),
+    "wfm_sim/CameraWorldMuJoCo-v0": ("wfm_sim.envs.camera_twin:CameraWorldMuJoCoEnv", None, {}),
     "wfm_sim/CameraWorld-v0": (
         "wfm_sim.envs.camera_world:CameraWorldEnv",
         "wfm_sim.envs.camera_world:CameraWorldVectorEnv",
