@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wfm_sim.camera import Intrinsics, inverse, motion_between
+from wfm_sim.data.camera import CameraDataset
 from wfm_sim.data.camera_clip import CameraClip
 from wfm_sim.errors import UserError
 from wfm_sim.evals.consistency.clips import NamedClip
@@ -39,7 +40,7 @@ class Walks:
         about: What else decides the clips (the data set's path).
     """
 
-    scenes: Sequence[CameraClip]
+    scenes: CameraDataset
     entrant: str
     frames: int
     count: int
@@ -52,7 +53,7 @@ class Walks:
     @property
     def names(self) -> Sequence[str]:
         """The scenes' ids."""
-        ids: Sequence[str] = self.scenes.ids[: self.count]  # type: ignore[attr-defined]
+        ids: Sequence[str] = self.scenes.ids[: self.count]
         return ids
 
     @property

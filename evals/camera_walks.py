@@ -19,9 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wfm_sim.camera import Intrinsics
-from wfm_sim.data.camera import open_camera_dataset
-from wfm_sim.data.camera_clip import CameraClip
+from wfm_sim.data.camera import CameraDataset, open_camera_dataset
 from wfm_sim.data.files import atomic_path
 from wfm_sim.errors import UserError
 from wfm_sim.evals.camera_entrants import HOMOGRAPHY, MODEL, REPEAT, TRUTH, Walks, imagine
@@ -78,21 +76,19 @@ def run(
     Raises:
         UserError: no such data, frames of another size, too few scenes, or a folder of other settings.
     """
-    clips = open_camera_dataset(data)
-    size = model.spec.frame_size
+    clips = open_camera_dataset(data, model.spec.frame_size)
     if len(clips) < scenes:
         raise UserError(f"{data}: {len(clips)} scenes, but {scenes} were asked for")
-    fitted = _Resized(clips, size)
     settings = ConsistencySettings(synthesis=synthesis)
     entrants: dict[str, dict[str, Any]] = {}
     for entrant in ENTRANTS:
-        walks = Walks(fitted, entrant, frames, scenes, model, seed, depth, str(Path(data).resolve()))
+        walks = Walks(clips, entrant, frames, scenes, model, seed, depth, str(Path(data).resolve()))
         folder = out / entrant.replace(" ", "-")
         told = None if progress is None else partial(progress, entrant)
         summary = evaluate(walks, folder, settings, name=entrant, workers=workers, recordings=recordings, progress=told)
         entrants[entrant] = {"clips": summary["clips"], "metrics": summary["metrics"], "cpu": summary["cpu_seconds"]}
-    about = {**Walks(fitted, MODEL, frames, scenes, model, seed, depth, str(Path(data).resolve())).identity}
-    pictures = _pictures(fitted, about, model, out / "pictures", frames, scenes, seed, depth, progress)
+    about = {**Walks(clips, MODEL, frames, scenes, model, seed, depth, str(Path(data).resolve())).identity}
+    pictures = _pictures(clips, about, model, out / "pictures", frames, scenes, seed, depth, progress)
     for entrant in ENTRANTS:
         rows = [r for r in pictures if r["entrant"] == entrant]
         for name in ("psnr", "ssim"):
@@ -100,7 +96,7 @@ def run(
     by_scene = {(r["scene"], r["entrant"]): r["psnr"] for r in pictures}
     names = sorted({r["scene"] for r in pictures})
     gain = bootstrap_mean([by_scene[n, MODEL] - by_scene[n, HOMOGRAPHY] for n in names])
-    far = fitted if loop_data is None else _Resized(open_camera_dataset(loop_data), size)
+    far = clips if loop_data is None else open_camera_dataset(loop_data, model.spec.frame_size)
     where = {**about, "source": str(Path(loop_data or data).resolve())}
     looped = _loops(far, where, model, out / "loops", loops, loop_steps, seed, depth, progress) if loops else []
     summary = {
@@ -120,37 +116,8 @@ def run(
     return summary
 
 
-class _Resized(Sequence[CameraClip]):
-    """Clips at the model's frame size; another shape is an error, since a stretched picture is of another camera."""
-
-    def __init__(self, clips: Sequence[CameraClip], size: tuple[int, int]) -> None:
-        self.clips, self.size = clips, size
-        self.ids: tuple[str, ...] = tuple(clips.ids)  # type: ignore[attr-defined]
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def __getitem__(self, index: Any) -> Any:
-        clip = self.clips[index]
-        h, w = clip.frames.shape[1:3]
-        if (h, w) == self.size:
-            return clip
-        if abs(w / h - self.size[1] / self.size[0]) > 0.02:
-            raise UserError(
-                f"{clip.source or clip.id}: frames of {h}x{w}, the model's are {self.size[0]}x{self.size[1]}"
-            )
-        frames = np.stack([cv2.resize(f, self.size[::-1], interpolation=cv2.INTER_AREA) for f in clip.frames])
-        depth = clip.depth
-        if depth is not None:
-            depth = np.stack([cv2.resize(d, self.size[::-1], interpolation=cv2.INTER_NEAREST) for d in depth])
-        k: Intrinsics = clip.intrinsics.resized(self.size)
-        return CameraClip(
-            frames.astype(np.uint8), clip.poses, k, depth, clip.metric, clip.fps, clip.id, clip.source, clip.extras
-        )
-
-
 def _pictures(
-    clips: _Resized,
+    clips: CameraDataset,
     about: Mapping[str, Any],
     model: Any,
     out: Path,
@@ -194,7 +161,7 @@ def _pictures(
 
 
 def _loops(
-    clips: _Resized,
+    clips: CameraDataset,
     about: Mapping[str, Any],
     model: Any,
     out: Path,

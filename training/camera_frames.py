@@ -7,13 +7,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
 from wfm_sim.camera import relative_to_first
-from wfm_sim.data.camera import open_camera_dataset
+from wfm_sim.data.camera import normalise_scale, open_camera_dataset
 from wfm_sim.data.camera_episodes import camera_split
 from wfm_sim.data.files import atomic_path
 from wfm_sim.errors import UserError
@@ -50,12 +49,14 @@ class CameraFrames:
 
 
 def load_camera_frames(data: Path, size: tuple[int, int], cache: Path, split: str | None = None) -> CameraFrames:
-    """Read a data set once, resize to `size` (height, width) and keep it under `cache`.
+    """Read a data set once, at `size` (height, width), and keep it under `cache`.
+
+    Where lengths are known up to scale, the camera farthest from the first is put 1 away from it.
 
     Raises:
         UserError: nothing to read, or no clip of two frames.
     """
-    clips = open_camera_dataset(data)
+    clips = open_camera_dataset(data, size)
     ids = camera_split(tuple(clips.ids), split)
     if not ids:
         raise UserError(f"{data}: no clip in the split {split!r}")
@@ -69,11 +70,13 @@ def load_camera_frames(data: Path, size: tuple[int, int], cache: Path, split: st
             clip = clips[i]
             if len(clip) < 2:
                 continue
+            if not clip.metric:
+                clip = normalise_scale(clip)
             depth = np.zeros(clip.frames.shape[:3], np.float32) if clip.depth is None else clip.depth
-            parts[0].append(_resized(clip.frames, size, cv2.INTER_AREA))
-            parts[1].append(_resized(depth, size, cv2.INTER_NEAREST).astype(np.float16))
+            parts[0].append(clip.frames)
+            parts[1].append(depth.astype(np.float16))
             parts[2].append(relative_to_first(clip.poses))
-            parts[3].append(clip.intrinsics.resized(size).array[None].astype(np.float32))
+            parts[3].append(clip.intrinsics.array[None].astype(np.float32))
             parts[4].append(np.array([clip.metric]))
         if not parts[0]:
             raise UserError(f"{data}: no clip of two frames or more")
@@ -83,9 +86,3 @@ def load_camera_frames(data: Path, size: tuple[int, int], cache: Path, split: st
             with atomic_path(path) as partial, partial.open("wb") as file:
                 np.save(file, content)
     return CameraFrames(*(np.load(path, mmap_mode="r") for path in paths), folder)
-
-
-def _resized(images: NDArray[np.generic], size: tuple[int, int], how: int) -> NDArray[np.generic]:
-    if images.shape[1:3] == size:
-        return images
-    return np.stack([cv2.resize(x, size[::-1], interpolation=how) for x in images])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wfm_sim.data.bridge import BridgeDataset, choose_split, splits
+from wfm_sim.data.camera_episodes import CameraEpisodes
 from wfm_sim.data.ctrl_world import CtrlWorldDataset
 from wfm_sim.data.episode import EpisodeDataset
 from wfm_sim.data.files import read_json
@@ -15,7 +16,8 @@ from wfm_sim.errors import UserError
 
 _FORMATS = (
     "annotation/<split>/*.json (Bridge/IRASim, Ctrl-World), *.tfrecord* (RLDS), */episode.json (unpacked RLDS) "
-    "pairs of .mp4 and .npz (WorldGym), or manifest.json (wfm-sim physics generate)"
+    "pairs of .mp4 and .npz (WorldGym), */transforms.json (DL3DV, wfm-sim rooms generate) or manifest.json "
+    "(wfm-sim physics generate)"
 )
 
 
@@ -35,6 +37,8 @@ def open_dataset(path: str | Path, split: str | None = None, camera: int = 0) ->
         raise UserError(f"{path}: no such folder")
     if is_physics(root):
         return PhysicsClips(root, split)
+    if any(any(root.glob(pattern)) for pattern in ("transforms.json", "*/transforms.json", "*/*/transforms.json")):
+        return CameraEpisodes(root, split)
     available = splits(root)
     if available:
         chosen = choose_split(root, available, split)
