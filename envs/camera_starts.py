@@ -19,7 +19,7 @@ from wfm_sim.envs.core import Start
 from wfm_sim.envs.starts import MAX_DRAWN_SEED, check_index, fit_image
 from wfm_sim.errors import UserError, unknown
 
-OPTIONS = ("room", "episode", "frame", "image", "fov", "intrinsics")
+OPTIONS = ("room", "pose", "episode", "frame", "image", "fov", "intrinsics")
 NO_POSE = np.zeros(7)  # nobody has a gripper here
 
 
@@ -54,10 +54,12 @@ class CameraStarts:
         if "image" not in options:
             for name in {"fov", "intrinsics"} & set(options):
                 raise UserError(f'the reset option {name!r} needs "image" beside it')
+        if "pose" in options and {"image", "episode"} & set(options):
+            raise UserError('the reset option "pose" goes with a room')
         drawn = int(rng.integers(MAX_DRAWN_SEED)) if seed is None else int(seed)
         if "image" in options:
             return self._from_image(drawn, options)
-        if "episode" in options or (self._clips is not None and "room" not in options):
+        if "episode" in options or (self._clips is not None and not {"room", "pose"} & set(options)):
             return self._from_dataset(drawn, options)
         return self._from_twin(drawn, options)
 

@@ -57,7 +57,7 @@ class CameraWorldEnv(ImaginedEnv):
         scale = "unknown" where a data set's lengths are no metres.
 
     Reset options (they exclude each other):
-        {"room": int}: a furnished room of the twin, at the start of its walk; without options, the seed's.
+        {"room": int} and, if wanted, {"pose": [4, 4]}: a furnished room of the twin; without options, the seed's.
         {"episode": i, "frame": t}: a frame of `dataset`; t = 0 if left out.
         {"image": uint8 [H, W, 3] or a file} with, if known, "fov" (vertical, degrees) or "intrinsics" (pixels).
     """
