@@ -54,6 +54,24 @@ class RoomSettings:
     image_format: str = "png"
     depth: bool = True
 
+    def __post_init__(self) -> None:
+        """Raises UserError for a number out of range or an unknown name."""
+        for name, least in (("seed", 0), ("frames", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if not 8 <= min(self.size) <= max(self.size) <= 2048:
+            raise UserError(f"frames are 8 to 2048 pixels a side, not {self.size[0]}x{self.size[1]}")
+        if not 1 <= self.supersample <= 8:
+            raise UserError(f"supersample must be 1 to 8 samples along each axis of a pixel, not {self.supersample}")
+        if not 1 <= self.fps <= 240:
+            raise UserError(f"fps must be 1 to 240 frames per second, not {self.fps}")
+        if not 10 <= self.vertical_fov <= 120:
+            raise UserError(f"the vertical field of view must be 10 to 120 degrees, not {self.vertical_fov}")
+        if self.motion not in MOTIONS:
+            raise unknown("motion", self.motion, MOTIONS)
+        if self.image_format not in FORMATS:
+            raise unknown("image format", self.image_format, FORMATS)
+
 
 @dataclass(frozen=True)
 class RoomsResult:
@@ -91,7 +109,8 @@ def generate(
     """
     settings = settings or RoomSettings()
     root = Path(root).expanduser()
-    _check(settings, scenes, workers)
+    if not 1 <= scenes <= SCENES_PER_SEED or workers < 1:
+        raise UserError(f"{scenes} scenes by {workers} workers; expected 1 to {SCENES_PER_SEED}, and at least 1")
     if root.exists() and not root.is_dir():
         raise UserError(f"{root}: exists and is not a folder")
     root.mkdir(parents=True, exist_ok=True)
@@ -141,25 +160,6 @@ def render_scene(settings: RoomSettings, index: int) -> CameraClip:
         id=scene_name(index),
         extras={"room": seed, "motion": motion, "room_size": list(room.size), "furniture": list(room.furniture)},
     )
-
-
-def _check(settings: RoomSettings, scenes: int, workers: int) -> None:
-    least = {"seed": 0, "frames": 1, "supersample": 1}
-    numbers = [(name, getattr(settings, name), low) for name, low in least.items()]
-    for name, value, low in (*numbers, ("scenes", scenes, 1), ("workers", workers, 1), ("size", min(settings.size), 8)):
-        if value < low:
-            raise UserError(f"{name} must be at least {low}, not {value}")
-    if scenes > SCENES_PER_SEED:
-        raise UserError(f"a set holds at most {SCENES_PER_SEED} scenes, not {scenes}")
-    if max(settings.size) > 2048 or settings.supersample > 8:
-        raise UserError(f"frames of at most 2048 px a side and 8 samples along each, not {settings.size}")
-    if not 1 <= settings.fps <= 240 or not 10 <= settings.vertical_fov <= 120:
-        raise UserError(f"expected 1 to 240 frames per second and a field of view of 10 to 120 degrees, "
-                        f"not {settings.fps} and {settings.vertical_fov}")  # fmt: skip
-    if settings.motion not in MOTIONS:
-        raise unknown("motion", settings.motion, MOTIONS)
-    if settings.image_format not in FORMATS:
-        raise unknown("image format", settings.image_format, FORMATS)
 
 
 def _resume(root: Path, settings: RoomSettings) -> None:

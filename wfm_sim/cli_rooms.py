@@ -22,7 +22,7 @@ def _group() -> None:
 @app.command()
 def generate(
     out: Annotated[Path, typer.Option(help="The data set's folder; the same command again resumes.")],
-    scenes: Annotated[int, typer.Option(help="How many there should be in the end, each another room.")] = 100,
+    scenes: Annotated[int, typer.Option(min=1, help="How many there should be in the end, each another room.")] = 100,
     seed: Annotated[int, typer.Option(help="Sets of different seeds share no room.")] = 0,
     frames: Annotated[int, typer.Option(help="Per scene.")] = 33,
     size: Annotated[tuple[int, int], typer.Option(help="Height and width of the frames in pixels.")] = (96, 128),
@@ -32,7 +32,7 @@ def generate(
     supersample: Annotated[int, typer.Option(help="Samples per pixel along each axis.")] = 2,
     image_format: Annotated[str, typer.Option("--format", help="png or jpg.")] = "png",
     depth: Annotated[bool, typer.Option(help="Write depth too, as PNG of 16 bits in millimetres.")] = True,
-    workers: Annotated[int, typer.Option(help="Processes; 0 takes one per core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes one per core.")] = 0,
 ) -> None:
     """Render walks through rooms in the layout of DL3DV-10K: images_4/, depth_4/ and transforms.json."""
     import os
