@@ -64,16 +64,16 @@ def evaluate(
         raise typer.Exit(_validate(out or Path("runs/eval/consistency-validation"), settings, cores, console))
     if path is None:
         raise UserError("name a video or a folder, or ask for --validate")
-    from wfm_sim.evals.consistency.clips import ReadOptions
+    from wfm_sim.evals.consistency.clips import ReadOptions, open_clips
     from wfm_sim.evals.consistency.run import evaluate as run
     from wfm_sim.evals.consistency.summary import account_lines, rich_table
 
     folder = out or Path("runs/eval/consistency") / (path.resolve().stem or "clips")
     options = ReadOptions(every, frames, _intrinsics(intrinsics), fov, masks)
+    clips, truth = open_clips(path, options), None if floor is None else open_clips(floor, options)
+    clips.probe()
     with bar("scoring") as progress:
-        summary = run(
-            path, folder, settings, options, floor=floor, workers=cores, recordings=recordings, progress=progress
-        )
+        summary = run(clips, folder, settings, floor=truth, workers=cores, recordings=recordings, progress=progress)
     console.print(rich_table(summary))
     for line in [*account_lines(summary), f"In {folder}."]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -138,6 +138,11 @@ class Files:
         """The path and how it is read."""
         return {"source": str(self.root.resolve()), **_plain(self.options)}
 
+    def probe(self) -> None:
+        """UserError where the only clip cannot be read; of several, that is one failed clip and no bad input."""
+        if len(self.names) == 1:
+            self.load(0)
+
     def load(self, index: int) -> NamedClip:
         """Read a clip."""
         path, name = self.paths[index], self.names[index]
@@ -182,6 +187,11 @@ class Cameras:
     def identity(self) -> Mapping[str, Any]:
         """The path and how it is read."""
         return {"source": str(self.root.resolve()), "cameras": "known", **_plain(self.options)}
+
+    def probe(self) -> None:
+        """UserError where the only clip cannot be read; of several, that is one failed clip and no bad input."""
+        if len(self.names) == 1:
+            self.load(0)
 
     def load(self, index: int) -> NamedClip:
         """Read a clip with its poses and intrinsics."""
@@ -235,20 +245,22 @@ def open_clips(path: str | Path, options: ReadOptions | None = None) -> Files | 
 
 def has_cameras(root: Path) -> bool:
     """Whether a folder looks like a data set with known cameras (transforms.json, a COLMAP model, RealEstate10K)."""
-    folders = [root, *(p for p in sorted(root.iterdir()) if p.is_dir())][:50]
-    for folder in folders:
-        if (folder / "transforms.json").is_file():
-            return True
-        for inner in (folder, folder / "sparse", folder / "sparse" / "0"):  # COLMAP's
-            both = ("cameras", "images")
-            if any(all((inner / f"{name}{end}").is_file() for name in both) for end in (".txt", ".bin")):
+    if any(
+        next(root.glob(pattern), None) for pattern in ("transforms.json", "*/transforms.json", "*/*/transforms.json")
+    ):
+        return True
+    for model in ("", "*/", "sparse/0/", "*/sparse/", "*/sparse/0/"):
+        for end in ("txt", "bin"):
+            if any((p.parent / f"images.{end}").is_file() for p in root.glob(f"{model}cameras.{end}")):
                 return True
-    for text in sorted(root.glob("*.txt"))[:3]:
-        with text.open(errors="replace") as file:
-            first, second = file.readline(200), file.readline(1000)
-        if first.startswith("http") and len(second.split()) == 19:
-            return True
-    return False
+    texts = [*sorted(root.glob("*.txt"))[:3], *sorted(root.glob("*/*.txt"))[:3]]
+    return any(_is_realestate(text) for text in texts)
+
+
+def _is_realestate(text: Path) -> bool:
+    with text.open(errors="replace") as file:
+        lines = [file.readline(4096), file.readline(4096)]
+    return any(len(line.split()) == 19 for line in lines)
 
 
 def _images(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ floor/. A clip that cannot be read, or whose SfM dies, is one failed clip with i
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -26,6 +27,7 @@ from wfm_sim.workers import leave_if_orphaned, run_jobs
 
 FLOOR = "floor"
 RECONSTRUCTIONS = "reconstructions"
+RECORDINGS = "recordings"
 
 
 def evaluate(
@@ -135,14 +137,14 @@ def score_all(
 class _Loaded(Sequence[Any]):
     """Clips of a source that only this process can load, one at a time, as a worker asks for the next."""
 
-    def __init__(self, source: ClipSource, index: Sequence[int]) -> None:
-        self.source, self.index = source, index
+    def __init__(self, source: ClipSource, chosen: Sequence[int]) -> None:
+        self.source, self.chosen = source, chosen
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.chosen)
 
     def __getitem__(self, i: Any) -> Any:
-        return _load(self.source, self.index[i])
+        return _load(self.source, self.chosen[i])
 
 
 def _load(source: ClipSource, index: int) -> NamedClip | dict[str, Any]:
@@ -177,13 +179,13 @@ class Scorer:
             clip.frames, intrinsics=clip.intrinsics, commanded=clip.commanded, masks=clip.masks, settings=self.settings
         )
         leave_if_orphaned()
-        if score.reconstruction is not None:
-            score.reconstruction.save(self.out / RECONSTRUCTIONS / f"{slug(clip.name)}.npz")
-        if clip.name in self.shown:
-            from wfm_sim.evals.consistency.recording import record_scene
+        if (scene := score.reconstruction) is not None:
+            scene.save(self.out / RECONSTRUCTIONS / f"{file_name(clip.name)}.npz")
+            if clip.name in self.shown:
+                from wfm_sim.evals.consistency.recording import record_scene
 
-            path = self.out / "recordings" / f"{slug(clip.name)}.rrd"
-            record_scene(path, clip.frames, score.reconstruction, clip.commanded)
+                path = self.out / RECORDINGS / f"{file_name(clip.name)}.rrd"
+                record_scene(path, clip.frames, scene, clip.commanded, score.gaussians, fps=clip.fps)
         status = "failed" if score.crashed else "scored" if score.applicable else "not applicable"
         # as it will be read back: tuples are lists
         record: dict[str, Any] = json.loads(json.dumps({"clip": clip.name, "status": status, **score.to_json()}))
@@ -194,6 +196,12 @@ def failed(name: str, reason: str) -> dict[str, Any]:
     """The record of a clip that could not be scored: it counts, and not as a success."""
     return {"clip": name, "status": "failed", "reason": reason, "counted": True, "applicable": False,
             "pose_success": False, "pose_success_loose": False, "score": 0.0, "coverage": 0.0}  # fmt: skip
+
+
+def file_name(clip: str) -> str:
+    """Of a clip's files; different for different clips."""
+    name = slug(clip)
+    return name if name == clip else f"{name}-{hashlib.sha256(clip.encode()).hexdigest()[:6]}"
 
 
 def _make_worker(source: ClipSource | None, settings: ConsistencySettings, out: Path, shown: set[str]) -> Scorer:

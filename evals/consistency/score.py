@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from wfm_sim.evals.consistency.poses import compare, path_length
 from wfm_sim.evals.consistency.sampson import sampson
 from wfm_sim.evals.consistency.sfm import Reconstruction, SfmResult, SfmSettings, feature_scale, reconstruct
 from wfm_sim.evals.consistency.verdict import judge
+
+if TYPE_CHECKING:
+    from wfm_sim.evals.consistency.gaussians import Gaussians
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,9 @@ class ClipScore:
         focal: Of the model, in pixels.
         rotation_error_mean, rotation_error_sum: Degrees, against the commanded path.
         translation_error, ate: Shares of that path's length, which is `path_length`.
-        psnr, ssim, lpips: Of held-out views, `psnr` in dB; `synthesis_backend` and why there is none.
+        psnr, ssim, lpips: Of held-out views, `psnr` in dB; with the backend, or why there are none.
         seconds: CPU seconds of each part.
-        reconstruction: Cameras and points; not in the record.
+        reconstruction, gaussians: Cameras and points, and what was fitted to the views; not in the record.
     """
 
     frames: int
@@ -104,14 +107,17 @@ class ClipScore:
     psnr: float | None = None
     ssim: float | None = None
     lpips: float | None = None
+    lpips_reason: str = ""
     synthesis_backend: str = ""
     synthesis_reason: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     reconstruction: Reconstruction | None = None
+    gaussians: Gaussians | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary of all but the reconstruction."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "reconstruction"}
+        """A plain dictionary of all but the scene."""
+        left_out = ("reconstruction", "gaussians")
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
 
 
 def score_clip(
@@ -154,7 +160,7 @@ def score_clip(
             for s, p in by_stride.items() if s != settings.strides[0]}  # fmt: skip
     found = _of_sfm(sfm, commanded)
     if settings.synthesis and found.get("reconstruction") is not None:
-        found |= _synthesis(frames, found["reconstruction"], settings)
+        found |= _synthesis(frames, masks, found["reconstruction"], settings)
         clock.end("synthesis")
     elif settings.synthesis:
         found["synthesis_reason"] = "no reconstruction"
@@ -213,19 +219,30 @@ def _of_sfm(sfm: SfmResult | None, commanded: NDArray[np.float64] | None) -> dic
     return {**found, "reconstruction": model}
 
 
-def _synthesis(frames: NDArray[np.uint8], model: Reconstruction, settings: ConsistencySettings) -> dict[str, Any]:
-    try:
-        from wfm_sim.evals.consistency.synthesis import synthesise
-    except ImportError as error:
-        return {"synthesis_reason": f"not available ({error})"}
+def _synthesis(
+    frames: NDArray[np.uint8],
+    masks: NDArray[np.bool_] | None,
+    model: Reconstruction,
+    settings: ConsistencySettings,
+) -> dict[str, Any]:
+    from wfm_sim.evals.consistency.synthesis import synthesise
+
+    index = model.frame_index
     try:
         found = synthesise(
-            frames[model.frame_index], model.poses, model.points, model.colours, model.intrinsics,
-            iterations=settings.iterations, seed=settings.seed,
+            frames[index], model.poses, model.points, model.colours, model.intrinsics, iterations=settings.iterations,
+            seed=settings.seed, masks=None if masks is None else masks[index],
         )  # fmt: skip
-    except UserError as error:
+    except UserError as error:  # too few points or views
         return {"synthesis_reason": str(error)}
-    return {"psnr": found.psnr, "ssim": found.ssim, "synthesis_backend": found.backend}
+    return {
+        "psnr": found.psnr,
+        "ssim": found.ssim,
+        "lpips": found.lpips,
+        "lpips_reason": found.lpips_reason,
+        "synthesis_backend": found.backend,
+        "gaussians": found.gaussians,
+    }
 
 
 def _check(

@@ -174,8 +174,8 @@ def _leave_with_the_parent() -> None:
 def _limit_cpu(seconds: float) -> None:
     import resource
 
-    limit = int(seconds) + 5
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+    limit = max(1, round(seconds))
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))  # SIGXCPU, then SIGKILL
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

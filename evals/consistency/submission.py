@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from wfm_sim.evals.consistency.run import RECORDINGS
 from wfm_sim.evals.consistency.sampson import CANVAS
 from wfm_sim.evals.consistency.summary import METRICS
 from wfm_sim.evals.estimate import Estimate
@@ -28,8 +29,8 @@ def consistency_submission(
     name, clips = str(summary["name"]), summary["clips"]
     changed = datetime.fromtimestamp((folder / "summary.json").stat().st_mtime, UTC)
     if recordings is None:
-        there = sorted((folder / "recordings").glob("*.rrd"))
-        recordings = [RecordingLink(f"recordings/{p.name}", f"cameras and points of {p.stem}") for p in there]
+        there = sorted((folder / RECORDINGS).glob("*.rrd"))
+        recordings = [RecordingLink(f"{RECORDINGS}/{p.name}", f"cameras and points of {p.stem}") for p in there]
     known = "known intrinsics" if _known(summary["source"]) else "intrinsics as found by SfM"
     backends = ", ".join(summary["synthesis_backends"]) or "none"
     settings = summary["settings"]
@@ -49,7 +50,7 @@ def consistency_submission(
             truth="commanded camera path, where there is one",
             differs=(
                 "SIFT features instead of SuperPoint and LightGlue.",
-                f"Sampson errors in pixels of a {CANVAS[1]}x{CANVAS[0]} canvas; a pair without geometry never counts as 0.",
+                f"Sampson errors in pixels of a {CANVAS[1]}x{CANVAS[0]} canvas; a pair without geometry is not a 0.",
                 "strict pose success and 'not applicable' without parallax are ours; the paper's success is 'loose'.",
             ),
         ),

@@ -54,6 +54,7 @@ METRICS: dict[str, MetricKind] = {
     "fid": MetricKind("FID", "", "lower", 2),
     "fvd": MetricKind("FVD", "", "lower", 2),
 }
+_SYNTHESIS = ("psnr", "psnr_covered", "ssim", "lpips")
 _RATES = ("pose_success", "pose_success_loose")
 
 
@@ -71,29 +72,35 @@ def summarise(
         counted, not applicable and failed, and reason -> how many for all that is no strict success.
     """
     backends = sorted({r["synthesis_backend"] for r in [*records, *(floor or ())] if r.get("synthesis_backend")})
+
+    def measured(of: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return {k: v.to_json() for k, v in estimates(of, settings.synthesis, backends).items()}
+
     return {
         "format": FORMAT,
         "name": name,
         "source": dict(identity),
         "settings": asdict(settings),
         "clips": _account(records),
-        "metrics": {k: v.to_json() for k, v in estimates(records, backends).items()},
-        "floor": None if floor is None else {
-            "clips": _account(floor), "metrics": {k: v.to_json() for k, v in estimates(floor, backends).items()},
-        },
+        "metrics": measured(records),
+        "floor": None if floor is None else {"clips": _account(floor), "metrics": measured(floor)},
         "synthesis_backends": backends,
         "cpu_seconds": _cpu(records),
     }  # fmt: skip
 
 
-def estimates(records: Sequence[Mapping[str, Any]], backends: Sequence[str] = ()) -> dict[str, Estimate]:
+def estimates(
+    records: Sequence[Mapping[str, Any]], synthesis: bool = True, backends: Sequence[str] = ()
+) -> dict[str, Estimate]:
     """Every metric over clips. Rates and the score are over all clips that count; errors over those that have them."""
     counted = [r for r in records if r["counted"]]
     found: dict[str, Estimate] = {}
     nothing = "no clip is applicable" if records else "no clips"
     for metric in METRICS:
-        if metric in ("fid", "fvd", "lpips"):
+        if metric in ("fid", "fvd"):
             found[metric] = Estimate.none(NO_NETWORK)
+        elif metric in _SYNTHESIS and not synthesis:
+            found[metric] = Estimate.none("view synthesis was not asked for")
         elif metric in _RATES:
             hits = sum(bool(r[metric]) for r in counted)
             found[metric] = wilson(hits, len(counted)) if counted else Estimate.none(nothing)
@@ -101,7 +108,7 @@ def estimates(records: Sequence[Mapping[str, Any]], backends: Sequence[str] = ()
             values = [v for r in counted if (v := _value(r, metric)) is not None]
             found[metric] = bootstrap_mean(values) if values else Estimate.none(_why(metric, counted) or nothing)
     if len(backends) > 1:
-        for metric in ("psnr", "psnr_covered", "ssim"):
+        for metric in _SYNTHESIS:
             found[metric] = Estimate.none(f"backends are never mixed, there are {' and '.join(backends)}")
     return found
 
@@ -116,10 +123,7 @@ def _value(record: Mapping[str, Any], metric: str) -> float | None:
     if metric == "sampson_capped":
         return CAP if told else record["sampson_capped"]
     if metric == "psnr_covered":
-        if record.get("psnr") is not None:
-            return float(record["psnr"] * record["coverage"])
-        asked = record.get("synthesis_reason", "") == "no reconstruction" or record["status"] == "failed"
-        return 0.0 if asked else None
+        return 0.0 if record.get("psnr") is None else float(record["psnr"] * record["coverage"])
     if told and metric in ("sampson_median", "sampson_mean", "inlier_ratio", "pair_coverage"):
         return None
     value = record.get(metric)
@@ -132,8 +136,9 @@ def _why(metric: str, counted: Sequence[Mapping[str, Any]]) -> str:
     if metric in ("rotation_error_mean", "rotation_error_sum", "translation_error", "ate"):
         moved = any(r.get("rotation_error_mean") is not None for r in counted)
         return "the commanded path has no length" if moved else "no recovered poses beside a commanded path"
-    if metric in ("psnr", "psnr_covered", "ssim"):
-        reasons = Counter(r["synthesis_reason"] for r in counted if r.get("synthesis_reason"))
+    if metric in _SYNTHESIS:
+        key = "lpips_reason" if metric == "lpips" else "synthesis_reason"
+        reasons = Counter(r[key] for r in counted if r.get(key))
         return str(reasons.most_common(1)[0][0]) if reasons else "no reconstruction"
     return "no clip has it"
 
@@ -184,7 +189,18 @@ def rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
 
 
 def _text(estimate: Estimate, kind: MetricKind) -> str:
+    if estimate.value is None:
+        return "unscored"
     return estimate.format(kind.digits, 100.0 if kind.unit == "rate" else 1.0)
+
+
+def unscored_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Why metrics are unscored, those of one reason in one line."""
+    by_reason: dict[str, list[str]] = {}
+    for name, kind in METRICS.items():
+        if reason := summary["metrics"][name].get("unscored"):
+            by_reason.setdefault(reason, []).append(kind.label)
+    return [f"Unscored ({reason}): {', '.join(labels)}." for reason, labels in by_reason.items()]
 
 
 def format_markdown(summary: Mapping[str, Any]) -> str:
@@ -200,10 +216,12 @@ def account_lines(summary: Mapping[str, Any]) -> list[str]:
     """How many clips did what, and why, one sentence a line."""
     clips = summary["clips"]
     lines = [
-        f"{clips['all']} clips: {clips['succeeded']} succeed of {clips['counted']} that count, "
+        f"{clips['all']} clip{'s' * (clips['all'] != 1)}: "
+        f"{clips['succeeded']} succeed of {clips['counted']} that count, "
         f"{clips['not_applicable']} not applicable, {clips['failed']} failed."
     ]
     lines += [f"- {count} x {reason}" for reason, count in clips["reasons"].items()]
+    lines += unscored_lines(summary)
     if summary["synthesis_backends"]:
         lines.append(f"View synthesis by {', '.join(summary['synthesis_backends'])}.")
     if summary["cpu_seconds"]:

@@ -43,8 +43,8 @@ def panned(camera: Intrinsics) -> NamedClip:
 
 @pytest.fixture(scope="session")
 def quick() -> ConsistencySettings:
-    """Without view synthesis and without the cross-check."""
-    return ConsistencySettings(sfm=SfmSettings(max_features=1024, incremental=False), synthesis=False)
+    """Without view synthesis, without the cross-check, and frames are not scaled up."""
+    return ConsistencySettings(sfm=SfmSettings(max_features=600, min_size=1, incremental=False), synthesis=False)
 
 
 @pytest.fixture
