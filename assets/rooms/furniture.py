@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from wfm_sim.assets.rooms.room import Part, turned
+from wfm_sim.assets.rooms.room import Part, ShapeName, turned
 
 BOOKS = 16  # spines on the sheet of the material "books"
 PICTURES = 6  # on the sheet "pictures", 3 columns; "labels" has the same grid
@@ -25,7 +25,7 @@ class Piece:
 
     def add(
         self,
-        shape: str,
+        shape: ShapeName,
         size: tuple[float, float, float],
         at: tuple[float, float, float],
         material: str,
@@ -36,7 +36,7 @@ class Piece:
     ) -> None:
         """A part with half extents `size`; `at` is the middle of its lower side."""
         centre = np.array(at, np.float64) + np.array([0.0, 0.0, size[2]])
-        self.parts.append(Part(shape, size, centre, turned(yaw, tilt), material, uv, taper))  # type: ignore[arg-type]
+        self.parts.append(Part(shape, size, centre, turned(yaw, tilt), material, uv, taper))
         self.height = max(self.height, at[2] + 2 * size[2])
 
     def put(self, other: Piece, at: tuple[float, float, float], yaw: float = 0.0) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,7 @@ from wfm_sim.assets.rooms.shade import shade_floor, shade_upright
 from wfm_sim.errors import UserError
 
 Array = NDArray[np.float64]
+Place = Callable[[Piece, Array, float], bool]
 TEXEL = 0.006  # metres, of floor, walls and ceiling
 MARGIN = 0.05  # metres between pieces
 CORRIDOR = 1.0  # metres that the piece in the middle leaves free on every side, at least
@@ -95,7 +98,7 @@ def _furnish(rng: np.random.Generator, size: tuple[float, float, float]) -> list
     return placed
 
 
-def _furnish_middle(rng: np.random.Generator, size: tuple[float, float, float], place: object) -> None:
+def _furnish_middle(rng: np.random.Generator, size: tuple[float, float, float], place: Place) -> None:
     """A table with chairs, a coffee table on a rug, or nothing but a rug: in the middle, with room to walk round it."""
     kind = str(rng.choice(["dining", "coffee", "rug", "dining"]))
     centre = np.array([rng.uniform(-0.12, 0.12) * size[0], rng.uniform(-0.12, 0.12) * size[1]])
@@ -105,16 +108,16 @@ def _furnish_middle(rng: np.random.Generator, size: tuple[float, float, float], 
         half = (rng.uniform(0.6, 0.22 * size[0] + 0.3), rng.uniform(0.5, 0.22 * size[1] + 0.2))
         rug = Piece("rug", (0.0, 0.0))  # one can stand on it
         rug.add("box", (half[0], half[1], 0.004), (0, 0, 0), "rug", uv=(0.0, 0.0, 1.0, 1.0))
-        place(rug, centre, float(rng.uniform(-0.15, 0.15)))  # type: ignore[operator]
+        place(rug, centre, float(rng.uniform(-0.15, 0.15)))
     if kind == "dining" and room_to_walk:
         table = make.table(rng)
-        if place(table, centre, yaw):  # type: ignore[operator]
+        if place(table, centre, yaw):
             _set_chairs(rng, table, centre, yaw, place)
     elif kind == "coffee" or not room_to_walk:
-        place(make.low_table(rng), centre, yaw)  # type: ignore[operator]
+        place(make.low_table(rng), centre, yaw)
 
 
-def _set_chairs(rng: np.random.Generator, table: Piece, centre: Array, yaw: float, place: object) -> None:
+def _set_chairs(rng: np.random.Generator, table: Piece, centre: Array, yaw: float, place: Place) -> None:
     x, y = table.half
     sides = [(-0.45 * x, -1), (0.45 * x, -1), (-0.45 * x, 1), (0.45 * x, 1)]
     if table.name == "round table":
@@ -124,7 +127,7 @@ def _set_chairs(rng: np.random.Generator, table: Piece, centre: Array, yaw: floa
             continue
         pulled = y + 0.22 + rng.uniform(0.06, 0.2)  # drawn back from the table
         at = centre + turned(yaw)[:2, :2] @ [along, side * pulled]
-        place(make.chair(rng), at, yaw + (0.0 if side > 0 else np.pi))  # type: ignore[operator]
+        place(make.chair(rng), at, yaw + (0.0 if side > 0 else np.pi))
 
 
 def _hang(
@@ -170,10 +173,10 @@ def _hang(
                 return True
         return False
 
-    window, half, z = _window(rng, size)
-    somewhere(window, z, half, force=True)
+    window, extent, z = _window(rng, size)
+    somewhere(window, z, extent, force=True)
     if not seen:  # every wall was shorter than the window: it never is, but the rest relies on it
-        hang(window, 0, 0.0, z, half, True)
+        hang(window, 0, 0.0, z, extent, True)
     door = Piece("door", (0.45, 0.02))
     door.add("box", (0.46, 0.02, 1.03), (0, 0, 0), "paint1")
     door.add("box", (0.4, 0.03, 1.0), (0, 0, 0.0), "wood0")

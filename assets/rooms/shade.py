@@ -29,7 +29,8 @@ def _light(points: Array, normal: Array, lamp: Array, window: Array) -> Array:
 def _apply(image: Image, light: NDArray[np.float32]) -> Image:
     import cv2
 
-    return textured(image, cv2.resize(light, image.shape[1::-1], interpolation=cv2.INTER_LINEAR))
+    fine = cv2.resize(light, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return textured(image, np.asarray(fine, np.float32))
 
 
 def _grid(rows: int, columns: int, half: tuple[float, float]) -> tuple[Array, Array]:

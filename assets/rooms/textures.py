@@ -73,10 +73,11 @@ def paint(rgb: ArrayLike, tone: ArrayLike, tint: Field | None = None) -> Image:
     """A colour [3] or [h, w, 3] times a tone [h, w] around 1, with a slight drift from red to blue by `tint`."""
     import cv2
 
-    colour, tone = np.asarray(rgb, np.float32), tone
+    colour: Field = np.asarray(rgb, np.float32)
+    plain: Field = np.asarray(tone, np.float32)
     channels = []
     for k, drift in enumerate((0.05, 0.0, -0.05)):
-        channel = tone * colour[..., k]
+        channel = plain * colour[..., k]
         if tint is not None and drift:
             channel *= 1 + np.float32(drift) * tint
         channels.append(cv2.convertScaleAbs(np.maximum(channel, 0), alpha=255))

@@ -6,7 +6,7 @@ clip = sample_clip(clips[0], frames=16, baseline=(0.3, 2.0), rng=np.random.defau
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ class CameraDataset(Sequence[CameraClip]):
         format: dl3dv, realestate10k or colmap.
     """
 
-    def __init__(self, root: Path, form: str, readers: dict[str, Callable[[], CameraClip]]) -> None:
+    def __init__(self, root: Path, form: str, readers: Mapping[str, Callable[[], CameraClip]]) -> None:
         self.root, self.format, self._readers = root, form, readers
         self.ids = tuple(readers)
 

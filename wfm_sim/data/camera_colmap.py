@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,7 @@ def read_colmap(model: str | Path, images: str | Path | None = None, size: tuple
     if not found:
         raise UserError(f"{folder}: none of the {len(registered)} images of {model} is there, e.g. {missing[0]!r}")
     frames, intrinsics, _ = load_views(
-        [lambda name=image.name: read_image(folder / name) for image in found],  # type: ignore[misc]
+        [partial(read_image, folder / image.name) for image in found],
         [cameras[image.camera] for image in found],
         size,
         [folder / image.name for image in found],

@@ -160,9 +160,10 @@ class Rectifier:
             else:
                 distortion = np.array(lens.distortion or (0.0,) * 4)
                 matrices = p.matrix - _HALF_PIXEL, t.matrix - _HALF_PIXEL
-                self._maps[lens] = cv2.initUndistortRectifyMap(
+                x, y = cv2.initUndistortRectifyMap(
                     matrices[0], distortion, np.eye(3), matrices[1], (t.width, t.height), cv2.CV_32FC1
                 )
+                self._maps[lens] = np.asarray(x, np.float32), np.asarray(y, np.float32)
         return self._maps[lens]
 
 

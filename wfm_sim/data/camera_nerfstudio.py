@@ -7,6 +7,7 @@ w, h and the intrinsics are of the full size.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,11 @@ def read_nerfstudio(folder: str | Path, size: tuple[int, int] | None = None, fac
     depths = [_depth_path(path, row, factor) for row, _ in found]
     has_depth = all(depth is not None for depth in depths)
     frames, intrinsics, depth = load_views(
-        [lambda image=image: read_image(image) for _, image in found],  # type: ignore[misc]
+        [partial(read_image, image) for _, image in found],
         lenses,
         size,
         [image for _, image in found],
-        [lambda depth=depth: read_depth(depth, unit) for depth in depths] if has_depth else None,  # type: ignore[misc]
+        [partial(read_depth, depth, unit) for depth in depths if depth is not None] if has_depth else None,
     )
     extras: dict[str, Any] = {"missing": missing, "factor": factor}
     extras["names"] = [str(row["file_path"]) for row, _ in found]
@@ -151,10 +152,10 @@ def _lens(content: Mapping[str, Any], row: Mapping[str, Any], image: Path, path:
     if "fl_x" not in merged and "camera_angle_x" in merged:
         merged["fl_x"] = width / 2 / math.tan(_number(merged, "camera_angle_x", path) / 2)
     fx = _number(merged, "fl_x", path)
-    values = [_number(merged, k, path, d) for k, d in (("fl_y", fx), ("cx", width / 2), ("cy", height / 2))]
+    fy, cx, cy = (_number(merged, k, path, d) for k, d in (("fl_y", fx), ("cx", width / 2), ("cy", height / 2)))
     distortion = tuple(_number(merged, name, path, 0.0) for name in ("k1", "k2", "p1", "p2", "k3"))
     try:
-        return Lens(Intrinsics(fx, *values, round(height), round(width)), distortion)
+        return Lens(Intrinsics(fx, fy, cx, cy, round(height), round(width)), distortion)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

@@ -8,6 +8,7 @@ set has no pictures: a clip is read from <id>/<timestamp>.png (or jpg), or from 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +137,7 @@ def read_realestate10k(
         pinhole = Intrinsics.normalised(cameras.intrinsics[t], (image.shape[0], image.shape[1]))
         lenses.append(Lens(pinhole, tuple(cameras.distortion[t].tolist())))
     what = [f"{source}: frame {int(cameras.timestamps[t])}" for t in chosen]
-    stack, intrinsics, _ = load_views([lambda i=i: i for i in images], lenses, size, what)  # type: ignore[misc]
+    stack, intrinsics, _ = load_views([partial(np.asarray, i) for i in images], lenses, size, what)
     gaps = np.diff(cameras.timestamps)
     fps = 1e6 / float(np.median(gaps)) if len(gaps) and np.median(gaps) > 0 else 30.0
     extras = {"missing": missing, "timestamps": cameras.timestamps[chosen], "url": cameras.url}
