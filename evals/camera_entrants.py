@@ -22,6 +22,7 @@ from wfm_sim.evals.consistency.clips import NamedClip
 from wfm_sim.weights import weights_hash
 
 TRUTH, REPEAT, HOMOGRAPHY, MODEL = "truth", "repeat first frame", "homography", "model"
+MODEL_DEPTH = "model told the depth"  # of the first frame
 PLANE = 2.4  # metres: where the homography's plane is, in scenes whose depth is not known
 
 
@@ -31,12 +32,11 @@ class Walks:
 
     Attributes:
         scenes: Clips with cameras (`open_camera_dataset`), of the model's frame size.
-        entrant: TRUTH, REPEAT, HOMOGRAPHY, or MODEL.
+        entrant: TRUTH, REPEAT, HOMOGRAPHY, MODEL, or MODEL_DEPTH.
         frames: Of every walk, the given one included.
         count: Scenes, from the first.
-        model: A camera world, for MODEL.
+        model: A camera world, for the last two.
         seed: Of its noise, plus the scene's number.
-        depth: Whether it is told the first frame's depth, where it is known.
         about: What else decides the clips (the data set's path).
     """
 
@@ -46,7 +46,6 @@ class Walks:
     count: int
     model: Any = None
     seed: int = 0
-    depth: bool = False
     about: str = ""
     portable: bool = False
 
@@ -60,12 +59,11 @@ class Walks:
     def identity(self) -> Mapping[str, Any]:
         """Data, entrant, its weights and settings."""
         told: dict[str, Any] = {"source": self.about, "entrant": self.entrant, "frames": self.frames}
-        if self.entrant == MODEL:
+        if self.entrant in (MODEL, MODEL_DEPTH):
             told |= {
                 "model": self.model.spec.name,
                 "weights": weights_hash(self.model),
                 "seed": self.seed,
-                "depth": self.depth,
             }
         return told
 
@@ -86,7 +84,11 @@ class Walks:
         if self.entrant == HOMOGRAPHY:
             plane = PLANE if clip.depth is None else float(np.median(clip.depth[0][clip.depth[0] > 0]))
             return warped(truth[0], poses, clip.intrinsics, plane)
-        depth = clip.depth[None, :1] if self.depth and clip.depth is not None else None
+        depth = None
+        if self.entrant == MODEL_DEPTH:
+            if clip.depth is None:
+                raise UserError(f"{clip.source or clip.id}: its depth is not known")
+            depth = clip.depth[None, :1]
         return imagine(self.model, truth[0], poses, clip.intrinsics, self.seed + index, depth)
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from wfm_sim.data.camera import CameraDataset, open_camera_dataset
 from wfm_sim.data.files import atomic_path
 from wfm_sim.errors import UserError
-from wfm_sim.evals.camera_entrants import HOMOGRAPHY, MODEL, REPEAT, TRUTH, Walks, imagine
+from wfm_sim.evals.camera_entrants import HOMOGRAPHY, MODEL, MODEL_DEPTH, REPEAT, TRUTH, Walks, imagine
 from wfm_sim.evals.consistency.run import evaluate
 from wfm_sim.evals.consistency.score import ConsistencySettings
 from wfm_sim.evals.estimate import Estimate
@@ -32,7 +32,7 @@ from wfm_sim.evals.run_folder import write_pretty
 from wfm_sim.evals.statistics import bootstrap_mean
 from wfm_sim.video_metrics import psnr, ssim
 
-ENTRANTS = (TRUTH, MODEL, HOMOGRAPHY, REPEAT)
+ENTRANTS = (TRUTH, MODEL, MODEL_DEPTH, HOMOGRAPHY, REPEAT)
 FORMAT = "wfm-sim camera summary 1"
 _SHOWN = 6  # scenes in the picture
 
@@ -48,7 +48,6 @@ def run(
     loop_steps: int = 200,
     loop_data: Path | None = None,
     seed: int = 0,
-    depth: bool = False,
     synthesis: bool = False,
     workers: int = 1,
     recordings: int = 2,
@@ -64,7 +63,6 @@ def run(
         loops, loop_steps: Walks there and back, and steps of each; 0 leaves them out.
         loop_data: Their scenes, with paths of half so many steps; on shorter paths one goes to and fro.
         seed: Of the model's noise.
-        depth: Whether the model is told the first frame's depth.
         synthesis: Also score view synthesis.
         workers: Processes for SfM.
         recordings: .rrd files per entrant.
@@ -81,15 +79,18 @@ def run(
         raise UserError(f"{data}: {len(clips)} scenes, but {scenes} were asked for")
     settings = ConsistencySettings(synthesis=synthesis)
     entrants: dict[str, dict[str, Any]] = {}
-    for entrant in ENTRANTS:
-        walks = Walks(clips, entrant, frames, scenes, model, seed, depth, str(Path(data).resolve()))
+    # the depth of a first frame is of use to a model with a spatial memory only
+    has_depth = clips[0].depth is not None and bool(getattr(model, "camera", None) and model.camera.points)
+    entrants_here = tuple(e for e in ENTRANTS if has_depth or e != MODEL_DEPTH)
+    for entrant in entrants_here:
+        walks = Walks(clips, entrant, frames, scenes, model, seed, str(Path(data).resolve()))
         folder = out / entrant.replace(" ", "-")
         told = None if progress is None else partial(progress, entrant)
         summary = evaluate(walks, folder, settings, name=entrant, workers=workers, recordings=recordings, progress=told)
         entrants[entrant] = {"clips": summary["clips"], "metrics": summary["metrics"], "cpu": summary["cpu_seconds"]}
-    about = {**Walks(clips, MODEL, frames, scenes, model, seed, depth, str(Path(data).resolve())).identity}
-    pictures = _pictures(clips, about, model, out / "pictures", frames, scenes, seed, depth, progress)
-    for entrant in ENTRANTS:
+    about = {**Walks(clips, MODEL, frames, scenes, model, seed, str(Path(data).resolve())).identity}
+    pictures = _pictures(clips, about, model, out / "pictures", frames, scenes, seed, entrants_here, progress)
+    for entrant in entrants_here:
         rows = [r for r in pictures if r["entrant"] == entrant]
         for name in ("psnr", "ssim"):
             entrants[entrant]["metrics"][f"frame_{name}"] = bootstrap_mean([r[name] for r in rows]).to_json()
@@ -98,7 +99,7 @@ def run(
     gain = bootstrap_mean([by_scene[n, MODEL] - by_scene[n, HOMOGRAPHY] for n in names])
     far = clips if loop_data is None else open_camera_dataset(loop_data, model.spec.frame_size)
     where = {**about, "source": str(Path(loop_data or data).resolve())}
-    looped = _loops(far, where, model, out / "loops", loops, loop_steps, seed, depth, progress) if loops else []
+    looped = _loops(far, where, model, out / "loops", loops, loop_steps, seed, progress) if loops else []
     summary = {
         "format": FORMAT,
         "model": model.spec.name,
@@ -124,7 +125,7 @@ def _pictures(
     frames: int,
     scenes: int,
     seed: int,
-    depth: bool,
+    entrants: Sequence[str],
     progress: Callable[[str, int, int], None] | None,
 ) -> list[dict[str, Any]]:
     """PSNR and SSIM of every entrant's frames but the given one, against the truth; and a picture of some walks."""
@@ -138,8 +139,8 @@ def _pictures(
             clip = clips[i]
             truth = clip.frames[:frames]
             rows, records = [], []
-            for entrant in ENTRANTS:
-                guess = Walks(clips, entrant, frames, scenes, model, seed, depth).walk(clip, i)
+            for entrant in entrants:
+                guess = Walks(clips, entrant, frames, scenes, model, seed).walk(clip, i)
                 rows.append(guess[np.linspace(0, frames - 1, 6).round().astype(int)])
                 records.append(
                     {
@@ -168,7 +169,6 @@ def _loops(
     count: int,
     steps: int,
     seed: int,
-    depth: bool,
     progress: Callable[[str, int, int], None] | None,
 ) -> list[dict[str, Any]]:
     """Walks along a scene's path and back, over and over, until `steps` are taken; the last step ends at the start."""
@@ -179,8 +179,7 @@ def _loops(
                 continue
             clip = clips[i]
             path = there_and_back(clip.poses, steps)
-            known = clip.depth[None, :1] if depth and clip.depth is not None else None
-            frames = imagine(model, clip.frames[0], path, clip.intrinsics, seed + i, known)
+            frames = imagine(model, clip.frames[0], path, clip.intrinsics, seed + i)
             ends = {"loop_psnr": float(psnr(clip.frames[:1], frames[-1:])[0])}
             ends["far_psnr"] = float(psnr(clip.frames[:1], frames[steps // 2 : steps // 2 + 1])[0])
             book.add([{"scene": clip.id, **ends}])
@@ -233,7 +232,7 @@ def format_table(summary: Mapping[str, Any]) -> str:
     )
     lines = ["| | " + " | ".join(label for _, label, _, _ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for entrant, found in summary["entrants"].items():
-        name = summary["model"] if entrant == MODEL else entrant
+        name = entrant.replace(MODEL, summary["model"])
         cells = [Estimate(**found["metrics"][key]).format(digits, scale) for key, _, scale, digits in columns]
         lines.append(f"| {name} | " + " | ".join(_short(c) for c in cells) + " |")
     gain, loop = Estimate(**summary["gain_over_homography"]), Estimate(**summary["loop_psnr"])

@@ -21,7 +21,6 @@ def camera(
     loop_steps: Annotated[int, typer.Option(help="Steps of each, an even number.")] = 200,
     loop_data: Annotated[Path | None, typer.Option(help="Scenes of the loops, with longer paths.")] = None,
     seed: Annotated[int, typer.Option(help="Of the model's noise.")] = 0,
-    depth: Annotated[bool, typer.Option("--depth", help="Tell the model the first frame's depth.")] = False,
     synthesis: Annotated[bool, typer.Option("--synthesis", help="Also score view synthesis.")] = False,
     workers: Annotated[int, typer.Option(help="Processes for structure from motion.")] = 1,
     out: Annotated[Path, typer.Option(help="The run's folder; the same command again resumes.")] = Path(
@@ -47,7 +46,6 @@ def camera(
             loop_steps=loop_steps,
             loop_data=loop_data,
             seed=seed,
-            depth=depth,
             synthesis=synthesis,
             workers=workers,
             progress=lambda what, done, of: progress(done, of),
