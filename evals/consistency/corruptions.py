@@ -16,8 +16,8 @@ def jpeg(frames: Frames, quality: int = 40) -> Frames:
     out = []
     for frame in frames:
         _, code = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        out.append(cv2.imdecode(code, cv2.IMREAD_COLOR)[..., ::-1])
-    return np.stack(out).astype(np.uint8)
+        out.append(np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR), np.uint8)[..., ::-1])
+    return np.stack(out)
 
 
 def noise(frames: Frames, sigma: float = 20.0, seed: int = 0) -> Frames:
@@ -37,8 +37,8 @@ def rubber_sheet(frames: Frames, pixels: float, seed: int = 0) -> Frames:
     for frame in frames:
         warp = []
         for _ in range(2):
-            field = rng.standard_normal((height, width)).astype(np.float32)
-            field = cv2.GaussianBlur(field, (0, 0), _SHEET_PX * height / 240)
+            rough = rng.standard_normal((height, width)).astype(np.float32)
+            field = np.asarray(cv2.GaussianBlur(rough, (0, 0), _SHEET_PX * height / 240), np.float32)
             warp.append(np.float32(pixels) * field / field.std())
         out.append(_sample(frame, x + warp[0], y + warp[1]))
     return np.stack(out)
@@ -53,7 +53,7 @@ def jitter(frames: Frames, pixels: float = 4.0, degrees: float = 1.0, seed: int 
     y, x = np.mgrid[:height, :width].astype(np.float32)
     out = []
     for frame in frames:
-        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.normal(0, degrees), 1.0)
+        matrix = np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), rng.normal(0, degrees), 1.0), np.float64)
         matrix[:, 2] += rng.normal(0, pixels, 2)
         a, b, c = matrix.T[:, :, None, None]
         out.append(_sample(frame, *(a * x + b * y + c)))

@@ -36,7 +36,8 @@ def detect(
     """
     import cv2
 
-    sift = cv2.SIFT_create(nfeatures=max_features, enable_precise_upscale=True)  # else a quarter pixel off
+    # a precise upscale, as positions are a quarter of a pixel off else
+    sift = cv2.SIFT.create(nfeatures=max_features, enable_precise_upscale=True)
     found = []
     for i, frame in enumerate(frames):
         gray = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
@@ -53,7 +54,7 @@ def detect(
             column, row = np.clip(points.astype(int), 0, np.array(frame.shape[1::-1]) - 1).T
             kept = ~masks[i][row, column]
             points, descriptors = points[kept], descriptors[kept]
-        found.append(Features(points, descriptors))
+        found.append(Features(points, np.asarray(descriptors, np.float32)))
     return found
 
 

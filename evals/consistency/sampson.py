@@ -77,7 +77,7 @@ class Sampson:
 
 def canvas_scale(size: tuple[int, ...]) -> float:
     """From pixels of a frame of `size` (height, width) to pixels of the canvas."""
-    return float(np.hypot(*CANVAS) / np.hypot(*size[:2]))
+    return float(np.linalg.norm(CANVAS) / np.linalg.norm(size[:2]))
 
 
 def sampson(features: Sequence[Features], size: tuple[int, int], *, stride: int = 1, seed: int = 0) -> Sampson:
@@ -142,4 +142,6 @@ def fundamental(
         F, _ = cv2.findFundamentalMat(a, b, *how)
     except cv2.error:
         return None
-    return None if F is None or F.shape != (3, 3) or not np.isfinite(F).all() else F
+    if F is None or F.shape != (3, 3) or not np.isfinite(F).all():
+        return None
+    return np.asarray(F, np.float64)

@@ -175,10 +175,10 @@ def _write_job(
         (folder / "masks").mkdir()
     for i, frame in enumerate(frames):
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        image: NDArray[Any] = frame if scale == 1 else cv2.resize(frame, size[::-1], interpolation=how)
+        image: Any = frame if scale == 1 else cv2.resize(frame, size[::-1], interpolation=how)
         cv2.imwrite(str(folder / "images" / f"{i:06d}.png"), image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
         if masks is not None:  # pycolmap: black is where no features are
-            kept = np.where(masks[i], 0, 255).astype(np.uint8)
+            kept: Any = np.where(masks[i], 0, 255).astype(np.uint8)
             kept = cv2.resize(kept, size[::-1], interpolation=cv2.INTER_NEAREST)
             cv2.imwrite(str(folder / "masks" / f"{i:06d}.png.png"), kept)
     known = None if intrinsics is None else intrinsics.resized(size).array.tolist()
