@@ -10,6 +10,7 @@ Observations and actions are described at `CameraWorldMuJoCoEnv`.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import gymnasium as gym
@@ -28,6 +29,7 @@ MAX_DRAWN_SEED = 2**31 - 1  # the largest seed drawn by a reset without one
 CLEARANCE = 0.12  # metres that a camera keeps from everything; the near plane is at 0.03
 RATE_HZ = 10
 OPTIONS = ("room", "pose")
+_room = lru_cache(maxsize=4)(build_room)  # resets go back to rooms, and an imagined world and its twin begin in one
 
 
 class CameraWorldMuJoCoEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
@@ -174,7 +176,7 @@ class CameraWorldMuJoCoEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
     def _enter(self, number: int) -> Room:
         """The room with a renderer; the last one is kept, for it takes half a second to build."""
         if self._renderer is None or self._renderer.room.seed != number:
-            room = build_room(number)
+            room = _room(number)
             self.close()
             self._renderer = RoomRenderer(room, self.image_size, self.vertical_fov)
         return self._renderer.room
