@@ -254,14 +254,18 @@ def policy(
 def ship(
     model: Annotated[Path, typer.Option(help="model.safetensors of a finished run.")],
     name: Annotated[str, typer.Option(help="What `gym.make` and --world-model will call it.")],
-    quality: Annotated[Path, typer.Option(help="summary.json of `wfm-sim eval nano`.")],
+    quality: Annotated[
+        list[Path],
+        typer.Option(help="summary.json of eval nano, eval camera or physics score; may be given again."),
+    ],
     history: Annotated[str, typer.Option(help="How it came to be: commands, data seed, machine.")],
+    fps: Annotated[float | None, typer.Option(help="Frames per second, instead of the model's.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the weights.")] = Path("assets/weights"),
 ) -> None:
     """Name a trained simulator, and keep its history and measured quality inside its file."""
     from wfm_sim.training.ship import ship as write
 
-    print(f"shipped: {write(model, name, quality, history, out)}")
+    print(f"shipped: {write(model, name, quality, history, out, fps=fps)}")
 
 
 @app.command("ship-policy")
