@@ -1,7 +1,7 @@
 """Gaussian splatting on a CUDA device by gsplat (Ye et al. 2025, Apache-2.0). Extra `gsplat`.
 
-The same interface as gaussians_numba.py, the same start, loss and step sizes; its rasterizer differs in detail (reach of
-a splat, order of sums), so scores of the two are never mixed, and atomic sums make its last digits vary between runs.
+The same interface as gaussians_numba.py, the same start, loss and step sizes. Its rasterizer differs in detail (reach
+of a splat, order of sums), so scores of the two are never mixed, and atomic sums make its digits vary between runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from wfm_sim.camera import Intrinsics, inverse
 from wfm_sim.evals.consistency.gaussians import (
-    BLUR, COLOURS, LOG_SCALES, MEANS, NEAR, OPACITY_LOGITS, QUATERNIONS, FitSettings, Gaussians, Views,
+    BLUR,
+    COLOURS,
+    LOG_SCALES,
+    MEANS,
+    NEAR,
+    OPACITY_LOGITS,
+    QUATERNIONS,
+    FitSettings,
+    Gaussians,
+    Views,
 )  # fmt: skip
 from wfm_sim.evals.consistency.photometric import C1, C2, SIGMA, WINDOW
 

@@ -118,7 +118,7 @@ def record_camera_path(
 
 
 def display_alignment(found: NDArray[np.float64], true: NDArray[np.float64]) -> Similarity | None:
-    """The similarity that lays poses [R, 4, 4] on others: rotation from the cameras' rotations, the rest from positions.
+    """The similarity that lays poses [R, 4, 4] on others: its rotation from the cameras', the rest from positions.
 
     Umeyama's rotation is arbitrary about a straight path, which would draw a scene upside down; this one is not. None
     where the positions say nothing of the scale (a camera that stays where it is).
@@ -144,7 +144,7 @@ class _Path:
 
 @dataclass(frozen=True)
 class _Scene:
-    """Points [P, 3] seen from the first camera with their colours; Gaussians in their own frame; that camera, [4, 4]."""
+    """Points [P, 3] seen from the first camera, their colours; Gaussians in their own frame; world to that camera."""
 
     points: NDArray[np.float64]
     colours: NDArray[np.uint8]
@@ -176,16 +176,17 @@ def _write(
     rr = rerun_module()
     if not fps > 0:
         raise UserError(f"{fps} frames per second: expected more than 0")
-    size = _FRUSTUM * _extent(paths, scene)
+    extent = _extent(paths, scene)
+    size = _FRUSTUM * extent
     splats = scene is not None and scene.gaussians is not None
     recording = rr.RecordingStream("wfm_sim_camera", recording_id=f"camera-{path.stem}")
     with atomic_path(path) as partial:
-        recording.save(str(partial), default_blueprint=_blueprint(splats, sorted(series)))
+        recording.save(str(partial), default_blueprint=_blueprint(splats, sorted(series), extent))
         recording.send_recording_name(path.stem)
         recording.log("world", rr.ViewCoordinates.RDF, static=True)
         recording.log("about", rr.TextDocument(about), static=True)
         if scene is not None:
-            _log_scene(rr, recording, scene, 0.05 * size)
+            _log_scene(rr, recording, scene, 0.08 * size)
         for name, walked in paths.items():
             _log_path(rr, recording, name, walked, intrinsics, size)
         for name in series:
@@ -196,13 +197,19 @@ def _write(
     return path
 
 
-def _blueprint(splats: bool, series: list[str]) -> Any:
+def _blueprint(splats: bool, series: list[str], extent: float) -> Any:
     import rerun.blueprint as rrb
 
-    views: list[Any] = [rrb.Spatial3DView(origin="world", contents=["$origin/**", "- $origin/splats"], name="cameras")]
+    # over the first camera's shoulder
+    position, target = np.multiply([(0.25, -0.35, -0.6), (0.0, 0.0, 1.0)], extent)
+    eye = rrb.EyeControls3D(position=position, look_target=target, eye_up=(0, -1, 0), kind=rrb.Eye3DKind.Orbital)
+    shown = {"cameras": ["$origin/**", "- $origin/splats"]}
     if splats:
-        shown = ["$origin/splats", "$origin/camera/**"]
-        views.append(rrb.Spatial3DView(origin="world", contents=shown, name="splats"))
+        shown["splats"] = ["$origin/splats", "$origin/camera/**"]
+    views = [
+        rrb.Spatial3DView(origin="world", contents=contents, name=name, eye_controls=eye, line_grid=False)
+        for name, contents in shown.items()
+    ]
     side: list[Any] = [rrb.Spatial2DView(origin="frame", name="frame")]
     side += [rrb.TimeSeriesView(origin=f"error/{name}", name=name) for name in series]
     side.append(rrb.TextDocumentView(origin="about", name="about"))

@@ -104,7 +104,7 @@ def _rows(splat, height):  # type: ignore[no-untyped-def]
     a, b, c = splat[2], splat[3], splat[4]
     reach = 2 * math.log(splat[5] / MIN_ALPHA)
     high = math.sqrt(reach * a / (a * c - b * b))
-    return max(int(math.ceil(splat[1] - high - 0.5)), 0), min(int(math.floor(splat[1] + high - 0.5)) + 1, height), reach
+    return max(math.ceil(splat[1] - high - 0.5), 0), min(math.floor(splat[1] + high - 0.5) + 1, height), reach
 
 
 @njit(cache=True, error_model="numpy")
@@ -115,7 +115,7 @@ def _columns(splat, dy, reach, width):  # type: ignore[no-untyped-def]
     if inside <= 0:
         return 0, 0
     half, middle = math.sqrt(inside) / a, splat[0] - b * dy / a
-    return max(int(math.ceil(middle - half - 0.5)), 0), min(int(math.floor(middle + half - 0.5)) + 1, width)
+    return max(math.ceil(middle - half - 0.5), 0), min(math.floor(middle + half - 0.5) + 1, width)
 
 
 @njit(cache=True, error_model="numpy")

@@ -163,6 +163,8 @@ def _load(backend: str) -> tuple[str, ModuleType]:
         raise UserError(
             f"view synthesis on the CPU needs numba ({error}); install it with pip install 'wfm-sim[consistency]'"
         ) from error
+    except RuntimeError as error:  # numba found no folder where it may write
+        raise UserError(f"numba cannot keep what it compiles ({error}); NUMBA_CACHE_DIR names a folder") from error
     gaussians_numba.compile_kernels()
     return "numba", gaussians_numba
 
