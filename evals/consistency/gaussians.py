@@ -68,12 +68,12 @@ class Gaussians:
     def quaternions(self) -> NDArray[np.float32]:
         """Of length 1, w x y z, [N, 4]: own axes to world."""
         q = self.table[:, QUATERNIONS]
-        return q / np.linalg.norm(q, axis=1, keepdims=True)
+        return (q / np.linalg.norm(q, axis=1, keepdims=True)).astype(np.float32)
 
     @property
     def opacities(self) -> NDArray[np.float32]:
         """At the centre, [N], 0..1."""
-        return 1 / (1 + np.exp(-self.table[:, OPACITY_LOGITS][:, 0]))
+        return np.asarray(1 / (1 + np.exp(-self.table[:, OPACITY_LOGITS][:, 0])), np.float32)
 
     @property
     def colours(self) -> NDArray[np.float32]:

@@ -73,7 +73,9 @@ def fit(
     import torch
 
     if rasterization is None:
-        from gsplat import rasterization
+        import gsplat
+
+        rasterization = gsplat.rasterization
     # each column has a rate of its own, so they are parameters of their own
     parts = [MEANS, LOG_SCALES, QUATERNIONS, OPACITY_LOGITS, COLOURS]
     parameters = [torch.tensor(start.table[:, part], device=device, requires_grad=True) for part in parts]

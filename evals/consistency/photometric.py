@@ -5,11 +5,13 @@ Kerbl et al. 2023, eq. 7; SSIM as in Wang et al. 2004, windows of 11 x 11 with s
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.float32]
+Image = NDArray[Any]  # float32 [H, W, 3]
 
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2
@@ -44,4 +46,4 @@ def _ssim(x: Image, y: Image) -> tuple[Image, ...]:
 
 
 def _blur(image: Image) -> Image:
-    return cv2.sepFilter2D(image, -1, _KERNEL, _KERNEL, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(cv2.sepFilter2D(image, -1, _KERNEL, _KERNEL, borderType=cv2.BORDER_CONSTANT))

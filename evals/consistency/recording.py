@@ -201,7 +201,7 @@ def _blueprint(splats: bool, series: list[str], extent: float) -> Any:
     import rerun.blueprint as rrb
 
     # over the first camera's shoulder
-    position, target = np.multiply([(0.25, -0.35, -0.6), (0.0, 0.0, 1.0)], extent)
+    position, target = np.multiply([(0.2, -0.3, -0.4), (0.0, 0.0, 1.0)], extent)
     eye = rrb.EyeControls3D(position=position, look_target=target, eye_up=(0, -1, 0), kind=rrb.Eye3DKind.Orbital)
     shown = {"cameras": ["$origin/**", "- $origin/splats"]}
     if splats:
