@@ -40,7 +40,7 @@ def unavailable() -> str:
         return "the package gsplat is absent (pip install 'wfm-sim[gsplat]')"
     try:  # compiled on first use: it is None where no compiler was found
         from gsplat.cuda._backend import _C
-    except ImportError as error:
+    except (ImportError, OSError, RuntimeError) as error:
         return f"gsplat cannot be imported ({error})"
     return "" if _C is not None else "gsplat has no compiled CUDA kernels here"
 

@@ -30,9 +30,12 @@ def load_lpips() -> Distance | str:
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     if not (folder / BACKBONE).is_file():
         return f"AlexNet's weights are not in {folder} (no {BACKBONE})"
-    import lpips
+    try:
+        import lpips
 
-    network = lpips.LPIPS(net="alex", verbose=False)
+        network = lpips.LPIPS(net="alex", verbose=False)
+    except (ImportError, RuntimeError) as error:  # e.g. a torchvision that is not of this torch
+        return f"LPIPS cannot be loaded ({error})"
 
     def distance(truth: NDArray[np.uint8], found: NDArray[np.uint8]) -> NDArray[np.float64]:
         with torch.inference_mode():

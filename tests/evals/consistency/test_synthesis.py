@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,3 +176,15 @@ def test_gsplat_is_refused_where_it_cannot_run(clip: tuple[np.ndarray, ...]) -> 
 def test_lpips_is_unscored_with_a_reason_where_its_weights_are_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lpips_score.importlib.util, "find_spec", lambda name: None)
     assert lpips_score.load_lpips() == "the package lpips is absent (pip install lpips)"
+
+
+def test_lpips_fetches_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(lpips_score.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    reason = lpips_score.load_lpips()
+    assert isinstance(reason, str) and str(tmp_path) in reason and "alexnet" in reason
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / lpips_score.BACKBONE).touch()
+    monkeypatch.setitem(sys.modules, "lpips", None)  # there, and cannot be imported
+    reason = lpips_score.load_lpips()
+    assert isinstance(reason, str) and "cannot be loaded" in reason
