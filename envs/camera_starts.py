@@ -81,7 +81,7 @@ class CameraStarts:
         clip = self._clips[index]
         t = check_index("frame", options.get("frame", 0), len(clip))
         depth = clip.depth[t] if self.depth and clip.depth is not None else None
-        info = {"episode": index, "frame": t}
+        info: dict[str, Any] = {"episode": index, "frame": t}
         if not clip.metric:
             info["scale"] = "unknown"
         return self._fitted(clip.frames[t], clip.intrinsics, clip.poses[t], depth, seed, info)

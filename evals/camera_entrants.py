@@ -126,5 +126,6 @@ def warped(
         shift = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
         m = np.linalg.inv(shift) @ h @ shift
         size = (first.shape[1], first.shape[0])
-        frames.append(cv2.warpPerspective(first, m, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-    return np.stack(frames).astype(np.uint8)
+        seen = cv2.warpPerspective(first, m, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        frames.append(seen.astype(np.uint8))
+    return np.stack(frames)

@@ -131,7 +131,7 @@ def _pictures(
     """PSNR and SSIM of every entrant's frames but the given one, against the truth; and a picture of some walks."""
     with records_in(out, {**about, "scenes": scenes}) as book:
         done = {r["scene"] for r in book.records}
-        strips = []
+        strips: list[NDArray[np.uint8]] = []
         for i in range(scenes):
             shown = i % max(1, scenes // _SHOWN) == 0 and len(strips) < _SHOWN and not (out / "walks.png").exists()
             if clips.ids[i] in done and not shown:

@@ -85,4 +85,5 @@ def load_camera_frames(data: Path, size: tuple[int, int], cache: Path, split: st
         for path, content in zip(paths, [*joined[:4], offsets, joined[4]], strict=True):
             with atomic_path(path) as partial, partial.open("wb") as file:
                 np.save(file, content)
-    return CameraFrames(*(np.load(path, mmap_mode="r") for path in paths), folder)
+    frames, depth, poses, intrinsics, offsets, metric = (np.load(path, mmap_mode="r") for path in paths)
+    return CameraFrames(frames, depth, poses, intrinsics, offsets, metric, folder)

@@ -50,7 +50,8 @@ class DepthTask:
         world = load(recipe.init, dtype=torch.float32)
         if not isinstance(world, CameraWorldModel) or world.depth is None:
             raise UserError(f"{recipe.init}: a world model without a depth network")
-        self.world, self.model = world, world.depth.requires_grad_(True).to(memory_format=torch.channels_last)
+        self.world, self.model = world, world.depth.requires_grad_(True)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         size = world.spec.frame_size
         self.data = load_camera_frames(recipe.data, size, recipe.cache, recipe.split)
         try:

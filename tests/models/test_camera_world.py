@@ -161,6 +161,7 @@ def test_given_depth_decides_the_parallax() -> None:
         ({"intrinsics": [1, 2, 3]}, "intrinsics: expected"),
         ({"intrinsics": [-1, 2, 3, 4]}, "intrinsics: expected"),
         ({"intrinsics": "wide"}, "intrinsics: expected"),
+        ({"depth": np.ones((1, 3, 3), np.float32)}, "depth: expected"),
     ],
 )
 def test_wrong_cameras_are_refused(model: CameraWorldModel, told: dict[str, object], says: str) -> None:

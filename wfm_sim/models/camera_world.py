@@ -142,7 +142,7 @@ class CameraWorldModel(CausalWorldModel):
     # -------------------------------------------------------------------------------------------------- the contract
 
     @torch.inference_mode()
-    def start(
+    def start(  # type: ignore[override]
         self,
         frames: NDArray[np.uint8],
         *,
@@ -150,7 +150,7 @@ class CameraWorldModel(CausalWorldModel):
         intrinsics: ArrayLike | None = None,
         poses: ArrayLike | None = None,
         depth: NDArray[np.float32] | None = None,
-    ) -> CameraState:  # type: ignore[override]
+    ) -> CameraState:
         """See WorldModel.start.
 
         Args:
@@ -172,7 +172,11 @@ class CameraWorldModel(CausalWorldModel):
         first = poses[:, :1]
         seen_from_first = inverse(first) @ poses
         memory = SpatialMemory.empty(b, self.camera.points) if self.camera.points else None
-        for t in range(frames.shape[1] if memory is not None else 0):
+        if depth is not None and np.shape(depth) != frames.shape[:4]:
+            raise UserError(f"depth: expected {list(frames.shape[:4])}, got {list(np.shape(depth))}")
+        for t in range(frames.shape[1]):
+            if memory is None:
+                break
             given = None if depth is None else torch.as_tensor(depth[:, t])
             memory = self._remember(memory, frames[:, t], seen_from_first[:, t], k, given, fixed=True)
         packed = self.spec.frames_per_step

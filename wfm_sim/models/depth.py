@@ -52,7 +52,7 @@ class DepthNet(nn.Module):
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(c))
         self.decode = nn.ModuleList(_Residual(a) for a in c[:-1])
         self.head = nn.Conv2d(c[0], 4, 3, padding=1)
-        nn.init.constant_(self.head.bias, 1.0)  # exp(1) = 2.7 m: the middle of a room
+        nn.init.ones_(self.head.bias)  # type: ignore[arg-type]  # exp(1) = 2.7 m: the middle of a room
 
     def forward(self, image: Tensor, intrinsics: Tensor) -> Tensor:
         """image: float [B, 3, H, W] in [-1, 1]; intrinsics: [B, 4] fx, fy, cx, cy in pixels -> log depth [B, H, W]."""

@@ -171,15 +171,12 @@ def fitted(depth: Tensor, drawn: Drawn) -> Tensor:
     ratio = (drawn.depth.clamp(min=NEAR) / depth.clamp(min=NEAR)).log().clamp(-1.5, 1.5)
     trusted = drawn.seen.to(depth)[:, None]
     sums = torch.cat((ratio[:, None] * trusted, trusted), dim=1)
-    out = None
+    total = sums.mean(dim=(2, 3), keepdim=True)
+    out = total[:, :1] / total[:, 1:].clamp(min=1e-6)
     for factor in (64, 32, 16, 8):  # from coarse to fine, the finer where it has something to go by
         level = F.avg_pool2d(sums, factor, ceil_mode=True)
         mean = level[:, :1] / level[:, 1:].clamp(min=1e-6)
-        if out is None:
-            total = sums.mean(dim=(2, 3), keepdim=True)
-            out = (total[:, :1] / total[:, 1:].clamp(min=1e-6)).expand_as(mean)
-        else:
-            out = F.interpolate(out, size=mean.shape[2:], mode="bilinear", align_corners=False)
+        out = F.interpolate(out, size=mean.shape[2:], mode="bilinear", align_corners=False)
         share = (level[:, 1:] * 2).clamp(max=1)
         out = share * mean + (1 - share) * out
     stretch = F.interpolate(out, size=depth.shape[1:], mode="bilinear", align_corners=False)[:, 0]
