@@ -81,6 +81,7 @@ def evaluate(
 
 def _validate(out: Path, settings: object, workers: int, console: object) -> int:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from wfm_sim.evals.consistency.score import ConsistencySettings
@@ -94,7 +95,7 @@ def _validate(out: Path, settings: object, workers: int, console: object) -> int
         records, promises = run(out, settings, workers=workers, progress=progress)
     table = Table(*HEAD)
     for row in table_rows(records):
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
     console.print(LEGEND, highlight=False)
     for promise in promises:

@@ -232,14 +232,15 @@ def account_lines(summary: Mapping[str, Any]) -> list[str]:
 
 def rich_table(summary: Mapping[str, Any]) -> Table:
     """For the terminal."""
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"3D consistency of {summary['name']}, 95 % intervals over clips", title_justify="left")
+    table = Table(title=f"3D consistency of {escape(summary['name'])}, 95 % intervals over clips", title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column("clips", justify="right")
     if summary["floor"] is not None:
         table.add_column("floor", justify="right")
     for row in rows(summary):
-        table.add_row(*row[: len(table.columns)])
+        table.add_row(*map(escape, row[: len(table.columns)]))
     return table
