@@ -178,6 +178,8 @@ class CameraTask:
             attention_mask=mask,
             rope=self.rope,
         ).float()
+        if world.camera.gate:
+            output = output * (1 - part["seen"])
         # of the clean frame, or of the velocity
         start = part["reference"] if world.cfg.prediction == "residual" else noise
         error = (start + output - z if world.cfg.prediction == "residual" else noise - z - output)[:, :, 1:]

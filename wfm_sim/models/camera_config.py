@@ -20,6 +20,8 @@ class CameraConfig:
         prompt_tokens: Length of the text that a published network is given, kept with its weights; 0 for none.
         points: Size of the spatial memory (wfm_sim.models.spatial_memory); 0 for a network without one.
         gap: New points are kept once the memory misses this part of a frame.
+        gate: The network's say is limited to what the memory does not know. A memory that is corrected again and again
+            by a network that is nearly right drifts away in tens of steps; one that is only completed stays.
         depth: The network that places them.
     """
 
@@ -30,6 +32,7 @@ class CameraConfig:
     prompt_tokens: int = 0
     points: int = 0
     gap: float = 0.02
+    gate: bool = False
     depth: DepthConfig | None = None
 
     def __post_init__(self) -> None:

@@ -217,7 +217,10 @@ class CameraWorldModel(CausalWorldModel):
     @torch.inference_mode()
     def imagined(self, state: CameraState, view: View) -> tuple[Tensor, KVCache]:
         """The next latent frame [B, C, 1, h, w] as the network imagines it, and the cache with it."""
-        return self._denoised(state.causal, view.reference, **self._told(view))
+        clean, cache = self._denoised(state.causal, view.reference, **self._told(view))
+        if self.camera.gate:
+            clean = view.reference + (1 - view.seen) * (clean - view.reference)
+        return clean, cache
 
     @torch.inference_mode()
     def arrive(

@@ -76,7 +76,7 @@ def nano_rooms(
     tok, patch, size = replace(nano_tokenizer(), latent_channels=16), 4, (96, 128)
     c = tok.latent_channels
     camera = (
-        CameraConfig(rays=rays, points=3 * size[0] * size[1], depth=DepthConfig()) if memory else CameraConfig(rays)
+        CameraConfig(rays=rays, points=3 * size[0] * size[1], gate=True, depth=DepthConfig()) if memory else CameraConfig(rays)
     )
     dit = replace(
         nano_dit(),
