@@ -114,7 +114,7 @@ def _off(
 
     if intrinsics is None:
         cv2.setRNGSeed(seed)
-        H, _ = cv2.findHomography(a, b, cv2.USAC_MAGSAC, 1.5)
+        H, _ = cv2.findHomography(a, b, cv2.RANSAC, 1.5)  # and refined on its inliers
         if H is None:
             return np.full(len(a), np.inf)
     else:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from wfm_sim.camera import Intrinsics, check_pose
 from wfm_sim.errors import UserError
-from wfm_sim.evals.consistency.matches import detect
+from wfm_sim.evals.consistency.matches import CONTRAST, detect
 from wfm_sim.evals.consistency.parallax import measure
 from wfm_sim.evals.consistency.poses import compare, path_length
 from wfm_sim.evals.consistency.sampson import sampson
@@ -35,6 +35,7 @@ class ConsistencySettings:
 
     Attributes:
         sfm: Of the reconstruction; its limits of size and number hold for all features.
+        contrast: SIFT's threshold for the Sampson error and the test of parallax; pycolmap has its own.
         strides: Sampson error of pairs (t, t + stride); the first is the headline's.
         synthesis: Fit the reconstruction to 7 of 8 views and score the others.
         iterations: Of that fit.
@@ -42,6 +43,7 @@ class ConsistencySettings:
     """
 
     sfm: SfmSettings = field(default_factory=SfmSettings)
+    contrast: float = CONTRAST
     strides: tuple[int, ...] = (1,)
     synthesis: bool = True
     iterations: int = 600
@@ -145,7 +147,8 @@ def score_clip(
     clock = _Clock()
     size = (frames.shape[1], frames.shape[2])
     scale = feature_scale(size, settings.sfm)
-    features = detect(frames, masks, max_features=settings.sfm.max_features, scale=scale)
+    most = settings.sfm.max_features
+    features = detect(frames, masks, max_features=most, scale=scale, contrast=settings.contrast)
     by_stride = {s: sampson(features, size, stride=s, seed=settings.seed) for s in settings.strides if s < len(frames)}
     pairs = by_stride[settings.strides[0]]
     clock.end("sampson")

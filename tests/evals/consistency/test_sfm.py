@@ -90,7 +90,7 @@ def test_masks_reach_sfm(clean: NamedClip, moving_mask: np.ndarray, quick: Consi
     ("code", "seconds", "said"),
     [
         (
-            "import os; os.write(2, b'E0101 x.cc:1] Check failed: bad\n'); os.abort()",
+            "import os; os.write(2, b'E0101 x.cc:1] Check failed: bad'); os.abort()",
             60,
             "(SIGABRT): Check failed: bad",
         ),
