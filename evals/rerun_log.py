@@ -75,7 +75,7 @@ def rerun_module() -> ModuleType:
     try:
         import rerun
     except ImportError as error:
-        raise UserError("recordings need rerun-sdk; install it with `pip install wfm-sim[viz]`.") from error
+        raise UserError("recordings need rerun-sdk; install it with `pip install rerun-sdk`.") from error
     return rerun
 
 

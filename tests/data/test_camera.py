@@ -126,6 +126,11 @@ def test_intrinsics_of_each_frame_and_blenders_angle(clip, tmp_path):
         (lambda c: c.update(fl_x=0), "focal"),
         (lambda c: c.pop("fl_x"), "fl_x"),
         (lambda c: c.update(w=4 * H), "shape"),
+        (lambda c: c.update(w=float("nan")), "w is nan"),
+        (lambda c: c.update(fps=0), "fps is 0"),
+        (lambda c: c.update(fps="fast"), "fps is 'fast'"),
+        (lambda c: c.update(fps=None), "fps"),
+        (lambda c: c.update(depth_unit_scale_factor="mm"), "depth_unit_scale_factor"),
         (lambda c: [row.update(file_path="gone/" + row["file_path"]) for row in c["frames"]], "none of its 5 images"),
     ],
 )
@@ -138,6 +143,14 @@ def test_broken_transforms(clip, tmp_path, change, says):
     with pytest.raises(UserError, match=says) as error:
         open_camera_dataset(tmp_path)[0]
     assert str(tmp_path) in str(error.value)
+
+
+def test_a_size_that_is_no_number_is_told_before_a_folder_is_chosen_by_it(clip, tmp_path):
+    write_camera_scene(tmp_path / "scene", clip)
+    path = tmp_path / "scene/transforms.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"w": "wide"}))
+    with pytest.raises(UserError, match="w is 'wide'"):
+        open_camera_dataset(tmp_path, size=(H, W))[0]
 
 
 def test_truncated_json_and_images(clip, tmp_path):

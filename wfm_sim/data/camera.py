@@ -89,7 +89,11 @@ def open_camera_dataset(root: str | Path, size: tuple[int, int] | None = None) -
         return CameraDataset(root, "colmap", {n: partial(read_colmap, f, None, size) for n, f in models.items()})
     files = [path for path in (*sorted(root.glob("*.txt")), *sorted(root.glob("*/*.txt"))) if _is_camera_file(path)]
     if files:
-        found = {path.stem: partial(read_realestate10k, path, size) for path in files if frames_of(path) is not None}
+        names = [path.stem for path in files]
+        if len(set(names)) < len(names):  # of one name in several folders
+            names = [path.relative_to(root).with_suffix("").as_posix() for path in files]
+        readers = {n: (path, partial(read_realestate10k, path, size)) for n, path in zip(names, files, strict=True)}
+        found = {name: reader for name, (path, reader) in readers.items() if frames_of(path) is not None}
         if not found:
             raise UserError(
                 f"{root}: {len(files)} RealEstate10K camera files and no frames, expected e.g. "

@@ -6,6 +6,7 @@ w, h and the intrinsics are of the full size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -55,7 +56,7 @@ def read_nerfstudio(folder: str | Path, size: tuple[int, int] | None = None, fac
         raise UserError(f"{path}: none of its {len(rows)} images exists, the first is {rows[0]['file_path']!r}")
     matrices = [_matrix(row, path) for row, _ in found]
     lenses = [_lens(content, row, image, path, factor) for row, image in found]
-    unit = float(content.get("depth_unit_scale_factor", 0.001))
+    unit, fps = (_positive(content, *pair, path) for pair in (("depth_unit_scale_factor", 0.001), ("fps", 1.0)))
     depths = [_depth_path(path, row, factor) for row, _ in found]
     has_depth = all(depth is not None for depth in depths)
     frames, intrinsics, depth = load_views(
@@ -74,7 +75,7 @@ def read_nerfstudio(folder: str | Path, size: tuple[int, int] | None = None, fac
         intrinsics,
         depth,
         metric=bool(content.get("metric", False)),
-        fps=float(content.get("fps", 1.0)),
+        fps=fps,
         id=path.parent.name,
         source=str(path),
         extras=extras,
@@ -108,13 +109,13 @@ def _choose(
     counts = {f: sum(image is not None for image in images) for f, images in there.items()}
     if factor is None:
         some = [f for f in FACTORS if counts[f] == max(counts.values())]
-        enough = [f for f in some if size is not None and _holds(content, f, size)]
+        enough = [f for f in some if size is not None and _holds(content, f, size, path)]
         factor = enough[-1] if enough else some[0]
     return factor, there[factor]
 
 
-def _holds(content: Mapping[str, Any], factor: int, size: tuple[int, int]) -> bool:
-    width, height = float(content.get("w", 0)), float(content.get("h", 0))
+def _holds(content: Mapping[str, Any], factor: int, size: tuple[int, int], path: Path) -> bool:
+    width, height = (_number(content, name, path, 0.0) for name in ("w", "h"))
     return height / factor >= size[0] and width / factor >= size[1]
 
 
@@ -139,8 +140,6 @@ def _depth_path(path: Path, row: Mapping[str, Any], factor: int) -> Path | None:
 
 def _lens(content: Mapping[str, Any], row: Mapping[str, Any], image: Path, path: Path, factor: int) -> Lens:
     """From the row's own fields, or those of the file."""
-    import math
-
     model = str(row.get("camera_model", content.get("camera_model", "OPENCV"))).upper()
     if model not in MODELS:
         raise UserError(f"{path}: cameras of the model {model!r} are not read; expected one of {', '.join(MODELS)}")
@@ -164,6 +163,13 @@ def _number(content: Mapping[str, Any], name: str, path: Path, default: float | 
     value = content.get(name, default)
     if value is None:
         raise UserError(f"{path}: missing field {name!r}")
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise UserError(f"{path}: {name} is {value!r}, expected a number")
     return float(value)
+
+
+def _positive(content: Mapping[str, Any], name: str, default: float, path: Path) -> float:
+    value = _number(content, name, path, default)
+    if value <= 0:
+        raise UserError(f"{path}: {name} is {value!r}, expected a number above 0")
+    return value
