@@ -75,9 +75,9 @@ def nano_rooms(
     # Textured rooms need twice the latent channels of the tabletop; what they cost is a wider first and last layer.
     tok, patch, size = replace(nano_tokenizer(), latent_channels=16), 4, (96, 128)
     c = tok.latent_channels
-    camera = (
-        CameraConfig(rays=rays, points=3 * size[0] * size[1], gate=True, depth=DepthConfig()) if memory else CameraConfig(rays)
-    )
+    camera = CameraConfig(rays)
+    if memory:
+        camera = replace(camera, points=3 * size[0] * size[1], gate=True, depth=DepthConfig())
     dit = replace(
         nano_dit(),
         in_channels=c,
