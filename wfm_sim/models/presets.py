@@ -93,7 +93,9 @@ def nano_rooms(
 
 
 def nano_rigid(name: str = "nano-rigid", channels: int = 256, blocks: int = 6) -> VideoConfig:
-    """A Video2World model for the physics benchmark (none is shipped yet): 36 frames of 64x64 pixels from 1 or 9.
+    """A Video2World model of whole clips for the physics benchmark: 36 frames of 64x64 pixels from 1 or 9.
+
+    It was tried and is not what ships as nano-rigid, which goes frame by frame (docs/training.md).
 
     A token is 8x8 pixels of 4 frames. The newest given frame comes as extra channels. "nano-rigid-small" has 128
     channels and 4 blocks.
