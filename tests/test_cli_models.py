@@ -66,8 +66,10 @@ def test_parity_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_models_lists_shipped_and_published(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("nano-tabletop: 7.56M parameters")
-    assert "action" in said
+    for name in ("nano-rigid", "nano-rooms", "nano-tabletop"):
+        assert sum(line.startswith(f"{name}: ") for line in said.splitlines()) == 1
+    assert "nano-tabletop: 7.56M parameters" in said
+    assert "action" in said and "camera" in said
     for name in PRESETS:
         assert sum(line.split()[:1] == [name] for line in said.splitlines()) == 1
     (line,) = (line for line in said.splitlines() if line.split()[:1] == ["predict2.5-2b-action"])

@@ -56,7 +56,9 @@ def _quality(summary: dict[str, Any], path: Path) -> dict[str, Any]:
     if str(summary.get("format", "")).startswith("wfm-sim camera summary"):
         metrics = summary["entrants"]["model"]["metrics"]
         kept = {k: metrics[k] for k in CAMERA_HEADLINE if k in metrics}
-        return {"settings": summary["settings"], **kept, "loop_psnr": summary["loop_psnr"]}
+        told = summary["settings"]
+        about = {k: told[k] for k in ("scenes", "frames", "seed", "loops", "loop_steps") if k in told}
+        return {**about, **kept, "loop_psnr": summary["loop_psnr"]}
     if "all" in summary and "iou" in summary["all"]:  # physics score
         kept = {k: summary["all"][k] for k in PHYSICS_HEADLINE if k in summary["all"]}
         return {"context": summary.get("settings", {}).get("context"), **kept}

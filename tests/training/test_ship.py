@@ -46,10 +46,10 @@ def test_ship_with_the_quality_of_other_evals(tmp_path: Path) -> None:
     assert shipped.metadata["quality"] == [{"context": 9, "iou": iou}, {"context": 1, "iou": iou}]
     camera = {
         "format": "wfm-sim camera summary 1",
-        "settings": {"scenes": 3},
+        "settings": {"scenes": 3, "source": "/somewhere"},
         "entrants": {"model": {"metrics": {"frame_psnr": iou, "fid": {}}}},
         "loop_psnr": iou,
     }
     (tmp_path / "camera.json").write_text(json.dumps(camera))
     shipped = load(ship(tmp_path / "m.safetensors", "rooms", [tmp_path / "camera.json"], "", tmp_path))
-    assert shipped.metadata["quality"] == {"settings": {"scenes": 3}, "frame_psnr": iou, "loop_psnr": iou}
+    assert shipped.metadata["quality"] == {"settings": {"scenes": 3, "source": "/somewhere"}, "frame_psnr": iou, "loop_psnr": iou}
