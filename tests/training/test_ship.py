@@ -52,4 +52,4 @@ def test_ship_with_the_quality_of_other_evals(tmp_path: Path) -> None:
     }
     (tmp_path / "camera.json").write_text(json.dumps(camera))
     shipped = load(ship(tmp_path / "m.safetensors", "rooms", [tmp_path / "camera.json"], "", tmp_path))
-    assert shipped.metadata["quality"] == {"settings": {"scenes": 3, "source": "/somewhere"}, "frame_psnr": iou, "loop_psnr": iou}
+    assert shipped.metadata["quality"] == {"scenes": 3, "frame_psnr": iou, "loop_psnr": iou}
