@@ -86,7 +86,8 @@ def run(
         walks = Walks(clips, entrant, frames, scenes, model, seed, str(Path(data).resolve()))
         folder = out / entrant.replace(" ", "-")
         told = None if progress is None else partial(progress, entrant)
-        summary = evaluate(walks, folder, settings, name=entrant, workers=workers, recordings=recordings, progress=told)
+        label = entrant.replace(MODEL, model.spec.name)
+        summary = evaluate(walks, folder, settings, name=label, workers=workers, recordings=recordings, progress=told)
         entrants[entrant] = {"clips": summary["clips"], "metrics": summary["metrics"], "cpu": summary["cpu_seconds"]}
     about = {**Walks(clips, MODEL, frames, scenes, model, seed, str(Path(data).resolve())).identity}
     pictures = _pictures(clips, about, model, out / "pictures", frames, scenes, seed, entrants_here, progress)
