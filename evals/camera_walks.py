@@ -4,8 +4,8 @@ For a camera world, the truth (the floor) and two baselines: SfM pose success, r
 the commanded path, PSNR and SSIM against the true frames. And loops: a walk that goes back the way it came should end
 with the frame that it began with; how far from it, in dB, is how much of a place the model remembers.
 
-The folder gets config.json, one folder per entrant (a run of `wfm-sim eval consistency`, which the same command
-resumes), pictures.jsonl, loops.jsonl, summary.json, table.md and walks.png.
+The folder gets one folder per entrant (a run of `wfm-sim eval consistency`, which the same command resumes), pictures/
+and loops/ with their records and PNGs, summary.json and table.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +22,7 @@ from wfm_sim.data.camera import CameraDataset, open_camera_dataset
 from wfm_sim.data.files import atomic_path
 from wfm_sim.errors import UserError
 from wfm_sim.evals.camera_entrants import HOMOGRAPHY, MODEL, MODEL_DEPTH, REPEAT, TRUTH, Walks, imagine
+from wfm_sim.evals.clips import write_strip
 from wfm_sim.evals.consistency.run import evaluate
 from wfm_sim.evals.consistency.score import ConsistencySettings
 from wfm_sim.evals.estimate import Estimate
@@ -89,7 +89,7 @@ def run(
         label = entrant.replace(MODEL, model.spec.name)
         summary = evaluate(walks, folder, settings, name=label, workers=workers, recordings=recordings, progress=told)
         entrants[entrant] = {"clips": summary["clips"], "metrics": summary["metrics"], "cpu": summary["cpu_seconds"]}
-    about = {**Walks(clips, MODEL, frames, scenes, model, seed, str(Path(data).resolve())).identity}
+    about = Walks(clips, MODEL, frames, scenes, model, seed, str(Path(data).resolve())).identity
     pictures = _pictures(clips, about, model, out / "pictures", frames, scenes, seed, entrants_here, progress)
     for entrant in entrants_here:
         rows = [r for r in pictures if r["entrant"] == entrant]
@@ -132,17 +132,19 @@ def _pictures(
     """PSNR and SSIM of every entrant's frames but the given one, against the truth; and a picture of some walks."""
     with records_in(out, {**about, "scenes": scenes}) as book:
         done = {r["scene"] for r in book.records}
-        strips: list[NDArray[np.uint8]] = []
+        drawn = (out / "walks.png").exists()
+        strips: list[tuple[str, NDArray[np.uint8]]] = []
         for i in range(scenes):
-            shown = i % max(1, scenes // _SHOWN) == 0 and len(strips) < _SHOWN and not (out / "walks.png").exists()
+            shown = i % max(1, scenes // _SHOWN) == 0 and i // max(1, scenes // _SHOWN) < _SHOWN and not drawn
             if clips.ids[i] in done and not shown:
                 continue
             clip = clips[i]
             truth = clip.frames[:frames]
-            rows, records = [], []
+            records = []
             for entrant in entrants:
                 guess = Walks(clips, entrant, frames, scenes, model, seed).walk(clip, i)
-                rows.append(guess[np.linspace(0, frames - 1, 6).round().astype(int)])
+                if shown:
+                    strips.append((f"{clip.id}: {entrant}", guess))
                 records.append(
                     {
                         "scene": clips.ids[i],
@@ -153,12 +155,10 @@ def _pictures(
                 )
             if clips.ids[i] not in done:
                 book.add(records)
-            if shown:
-                strips.append(np.concatenate([np.concatenate(list(r), axis=1) for r in rows]))
             if progress:
                 progress("frames", i + 1, scenes)
         if strips:
-            _write_png(out / "walks.png", np.concatenate(strips))
+            write_strip(out / "walks.png", strips, columns=6)
         return book.records
 
 
@@ -185,8 +185,7 @@ def _loops(
             ends["far_psnr"] = float(psnr(clip.frames[:1], frames[steps // 2 : steps // 2 + 1])[0])
             book.add([{"scene": clip.id, **ends}])
             if i < 3:
-                picks = np.linspace(0, steps, 9).round().astype(int)
-                _write_png(out / f"{i}.png", np.concatenate(list(frames[picks]), axis=1))
+                write_strip(out / f"{i}.png", [(clip.id, frames)])
             if progress:
                 progress("loops", i + 1, count)
         return book.records
@@ -211,12 +210,6 @@ def there_and_back(poses: NDArray[np.float64], steps: int) -> NDArray[np.float64
 
 def _over(records: Sequence[Mapping[str, Any]], name: str, nothing: str) -> dict[str, Any]:
     return (bootstrap_mean([r[name] for r in records]) if records else Estimate.none(nothing)).to_json()
-
-
-def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    _, code = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(code.tobytes())
 
 
 def format_table(summary: Mapping[str, Any]) -> str:

@@ -174,24 +174,18 @@ class CameraWorldModel(CausalWorldModel):
         memory = SpatialMemory.empty(b, self.camera.points) if self.camera.points else None
         if depth is not None and np.shape(depth) != frames.shape[:4]:
             raise UserError(f"depth: expected {list(frames.shape[:4])}, got {list(np.shape(depth))}")
-        for t in range(frames.shape[1]):
-            if memory is None:
-                break
-            given = None if depth is None else torch.as_tensor(depth[:, t])
-            memory = self._remember(memory, frames[:, t], seen_from_first[:, t], k, given, fixed=True)
-        packed = self.spec.frames_per_step
-        count = 1 + (min(frames.shape[1], 1 + (self.cfg.window - 1) * packed) - 1) // packed * packed
-        z = torch.cat([self.encode(row[None]) for row in frames[:, -count:]])
-        where = seen_from_first[:, -count:][:, ::packed]
-        previous = torch.cat((torch.zeros_like(z[:, :, :1]), z[:, :, :-1]), dim=2)
+        if memory is not None:
+            for t in range(frames.shape[1]):
+                given = None if depth is None else torch.as_tensor(depth[:, t])
+                memory = self._remember(memory, frames[:, t], seen_from_first[:, t], k, given, fixed=True)
+        z, previous, anchor = self._given(frames)
+        where = seen_from_first[:, :: -self.spec.frames_per_step][:, : z.shape[2]][
+            :, ::-1
+        ]  # of their last pixel frames
         nothing = torch.zeros_like(z)
         rays = torch.stack([self.rays(where[:, i], k) for i in range(z.shape[2])], dim=1)
-        view = View(where, nothing, nothing[:, :1], previous, z[:, :, -1:].expand_as(z), rays, None)
-        cache = self._prefill(z, **self._told(view))
-        stream = self._decode_next(z, None)[1] if self.streams else None
-        seed_row = torch.as_tensor([0] * b if seeds is None else [int(s) for s in seeds], dtype=torch.int64)
-        clock = torch.zeros(b, dtype=torch.int64)
-        causal = CausalState(cache, z[:, :, -1], z[:, :, -1], np.zeros((b, 7)), seed_row, clock, stream)
+        view = View(where, nothing, nothing[:, :1], previous, anchor, rays, None)
+        causal = self._begun(z, self._prefill(z, **self._told(view)), seeds)
         return CameraState(causal, seen_from_first[:, -1], first[:, 0], k, memory)
 
     @torch.inference_mode()

@@ -294,13 +294,22 @@ class CausalWorldModel(nn.Module):
     def start(self, frames: NDArray[np.uint8], *, seeds: Sequence[int] | None = None) -> CausalState:
         """See WorldModel.start."""
         frames = check_start(frames, seeds, self.spec)
-        batch = len(frames)
+        z, previous, anchor = self._given(frames)
+        return self._begun(z, self._prefill(z, extra=self._extra(previous, anchor)), seeds)
+
+    def _given(self, frames: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
+        """Of given frames, as many of the last as the window holds: latents [B, C, T, h, w], those before each, and the
+        anchor of all."""
         packed = self.spec.frames_per_step  # the first latent frame holds one pixel frame, later ones so many
         count = 1 + (min(frames.shape[1], 1 + (self.cfg.window - 1) * packed) - 1) // packed * packed
         # one row at a time: convolutions round differently in a batch, and a row must not depend on its neighbours
         z = torch.cat([self.encode(row[None]) for row in frames[:, -count:]])
         previous = torch.cat((torch.zeros_like(z[:, :, :1]), z[:, :, :-1]), dim=2)
-        cache = self._prefill(z, extra=self._extra(previous, z[:, :, -1:].expand_as(z)))
+        return z, previous, z[:, :, -1:].expand_as(z)
+
+    def _begun(self, z: Tensor, cache: KVCache, seeds: Sequence[int] | None) -> CausalState:
+        """The state after given latents [B, C, T, h, w] and the cache with them."""
+        batch = len(z)
         stream = self._decode_next(z, None)[1] if self.streams else None
         seed_row = torch.as_tensor([0] * batch if seeds is None else [int(s) for s in seeds], dtype=torch.int64)
         pose = np.zeros((batch, ACTION_DIM))
