@@ -245,6 +245,13 @@ class TabletopSim:
         address = self._block_qpos[index]
         return np.array(self.data.qpos[address : address + 3])
 
+    def block_yaw(self, index: int) -> float:
+        """Heading of a block's edges, radians in [-pi/4, pi/4): a cube looks the same every quarter turn."""
+        address = self._block_qpos[index] + 3
+        axes = Rotation.from_quat(np.roll(self.data.qpos[address : address + 4], -1)).as_matrix()
+        level = np.argsort(np.abs(axes[2]))[0]  # the axis nearest to the horizontal, whichever face is up
+        return float((np.arctan2(axes[1, level], axes[0, level]) + np.pi / 4) % (np.pi / 2) - np.pi / 4)
+
     def block_touched(self, index: int) -> bool:
         """Whether the gripper touches a block."""
         geom = self._block_geoms[index]

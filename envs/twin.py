@@ -50,6 +50,7 @@ class ObjectView:
         centroid: (x, y) of its visible pixels, in pixels of the observation; nan where none is visible.
         visible_area: Number of visible pixels.
         position: (x, y, z) of its centre in the base frame, metres.
+        yaw: Heading of its edges, radians in [-pi/4, pi/4).
     """
 
     name: str
@@ -58,6 +59,7 @@ class ObjectView:
     centroid: tuple[float, float]
     visible_area: int
     position: tuple[float, float, float]
+    yaw: float
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,8 @@ class TabletopMuJoCoEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
             rows, columns = np.nonzero(masks[i])
             centroid = (float(columns.mean()), float(rows.mean())) if len(rows) else (float("nan"), float("nan"))
             x, y, z = (float(value) for value in self._sim.block_position(i))
-            views.append(ObjectView(f"block{i}", block.colour, block.rgb, centroid, len(rows), (x, y, z)))
+            yaw = self._sim.block_yaw(i)
+            views.append(ObjectView(f"block{i}", block.colour, block.rgb, centroid, len(rows), (x, y, z), yaw))
         return views
 
     def snapshot(self) -> TwinSnapshot:

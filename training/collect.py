@@ -65,8 +65,8 @@ def collect(
 
     Each holds, beside the layout's own fields: commanded_action, success bool [T], progress [T], task, target_colour,
     seed (the scene's), policy, agent_pos [T][7] (the commanded pose), layout, and per block object_names,
-    object_colours, object_rgb (0..1), `objects` [T][n][3] (x_px, y_px, visible_area in pixels; -1, -1, 0 when hidden)
-    and `object_positions` [T][n][3] (metres, base frame).
+    object_colours, object_rgb (0..1), `objects` [T][n][3] (x_px, y_px, visible_area in pixels; -1, -1, 0 when hidden),
+    `object_positions` [T][n][3] (metres, base frame) and `object_yaws` [T][n] (radians in [-pi/4, pi/4)).
 
     Args:
         root: The data set's folder; made if need be.
@@ -178,6 +178,7 @@ class _Record:
         self.progress: list[float] = []
         self.objects: list[list[list[float]]] = []
         self.positions: list[list[list[float]]] = []
+        self.yaws: list[list[float]] = []
         self.views = views
         self._see(observation, info, views)
 
@@ -195,6 +196,7 @@ class _Record:
             [[*view.centroid, view.visible_area] if view.visible_area else [-1.0, -1.0, 0] for view in views]
         )
         self.positions.append([list(view.position) for view in views])
+        self.yaws.append([view.yaw for view in views])
         self.views = views
 
     def episode(self, episode_id: str, policy: str) -> Episode:
@@ -219,6 +221,7 @@ class _Record:
                 "object_rgb": np.array([view.rgb for view in self.views]),
                 "objects": np.array(self.objects),
                 "object_positions": np.array(self.positions),
+                "object_yaws": np.array(self.yaws),
             },
         )
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from wfm_sim.errors import unknown
 from wfm_sim.models.depth import DepthConfig
+from wfm_sim.models.object_memory import ObjectConfig
 from wfm_sim.models.presets import nano_dit, nano_rigid, nano_rooms, nano_tabletop, nano_tokenizer
 from wfm_sim.training.action_recipe import ActionRecipe
 from wfm_sim.training.camera_recipe import CameraRecipe
 from wfm_sim.training.loop import LoopConfig
+from wfm_sim.training.objects import ObjectsRecipe
 from wfm_sim.training.tokenizer import TokenizerRecipe
 from wfm_sim.training.video import VideoRecipe
 
@@ -57,6 +59,30 @@ def action_nano_forcing(data: Path, out: Path) -> ActionRecipe:
         contact=6.0,
         loop=replace(base.loop, steps=4000, lr=1.5e-3, decay=0.8, sample_every=500),
     )
+
+
+def action_nano_objects(data: Path, out: Path) -> ActionRecipe:
+    """nano-tabletop, third part: how to draw what its memory of objects says, on its own frames.
+
+    What becomes of an object is told, so that a probe of objects need not ask for it.
+    """
+    base = action_nano_forcing(data, out)
+    return replace(base, presence=0.0, place=0.0, loop=replace(base.loop, steps=2500, decay=0.6, sample_every=250))
+
+
+def objects_nano(data: Path, out: Path) -> ObjectsRecipe:
+    """The memory of objects of nano-tabletop."""
+    loop = LoopConfig(steps=2400, lr=2e-3, decay=0.6, ema=0.998, checkpoint_every=200, sample_every=400)
+    return ObjectsRecipe(data, out, reader=loop, dynamics=replace(loop, steps=3000, lr=1.5e-3, sample_every=500))
+
+
+def objects_debug(data: Path, out: Path) -> ObjectsRecipe:
+    """Ten steps of tiny networks."""
+    loop = LoopConfig(steps=10, warmup=2, checkpoint_every=5, sample_every=5, log_every=1)
+    small = ObjectConfig(width=16, hidden=32)
+    return ObjectsRecipe(
+        data, out, objects=small, reader=loop, dynamics=loop, reader_batch=4, dynamics_batch=4, unroll=4, split=None
+    )  # fmt: skip
 
 
 def action_bridge(data: Path, out: Path) -> ActionRecipe:
@@ -206,10 +232,14 @@ TOKENIZER: dict[str, Callable[[Path, Path], TokenizerRecipe]] = {"nano": tokeniz
 ACTION: dict[str, Callable[[Path, Path], ActionRecipe]] = {
     "nano": action_nano,
     "nano-forcing": action_nano_forcing,
+    "nano-objects": action_nano_objects,
     "bridge": action_bridge,
     "rigid": action_rigid,
     "debug": action_debug,
 }
+
+
+OBJECTS: dict[str, Callable[[Path, Path], ObjectsRecipe]] = {"nano": objects_nano, "debug": objects_debug}
 
 
 VIDEO: dict[str, Callable[[Path, Path], VideoRecipe]] = {
@@ -240,6 +270,13 @@ def action_recipe(name: str) -> Callable[[Path, Path], ActionRecipe]:
     if name not in ACTION:
         raise unknown("action recipe", name, ACTION)
     return ACTION[name]
+
+
+def objects_recipe(name: str) -> Callable[[Path, Path], ObjectsRecipe]:
+    """By name; UserError with a suggestion if there is none."""
+    if name not in OBJECTS:
+        raise unknown("objects recipe", name, OBJECTS)
+    return OBJECTS[name]
 
 
 def video_recipe(name: str) -> Callable[[Path, Path], VideoRecipe]:

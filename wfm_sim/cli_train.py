@@ -71,6 +71,29 @@ def tokenizer(
 
 
 @app.command()
+def objects(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The run's folder; the same command again resumes.")] = Path(
+        "runs/train/objects"
+    ),
+    recipe: Annotated[str, typer.Option(help="nano or debug.")] = "nano",
+    init: Annotated[str, typer.Option("--from", help="World model (name or file) that gets the memory.")] = (
+        "nano-tabletop"
+    ),
+    steps: Steps = None,
+    ranks: Ranks = None,
+    seed: Seed = None,
+) -> None:
+    """Train a simulator's memory of objects: what the given frame shows, and how it moves. Then `train action`."""
+    from wfm_sim.training.objects import train_objects
+    from wfm_sim.training.recipes import objects_recipe
+
+    chosen = objects_recipe(recipe)(data, out)
+    loops = {name: _override(getattr(chosen, name), steps, ranks, seed) for name in ("reader", "dynamics")}
+    print(f"the simulator with its memory: {train_objects(replace(chosen, init=init, **loops))}")
+
+
+@app.command()
 def action(
     data: Data,
     out: Annotated[Path, typer.Option(help="The run's folder; the same command again resumes.")] = Path(

@@ -29,6 +29,7 @@ from wfm_sim.errors import UserError
 from wfm_sim.models.camera_config import CameraConfig
 from wfm_sim.models.dit import DiT, DiTConfig
 from wfm_sim.models.kv_cache import KVCache
+from wfm_sim.models.object_memory import ObjectConfig, ObjectMemory, ObjectModel
 from wfm_sim.models.streaming import StreamState, VideoTokenizer
 from wfm_sim.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm_sim.models.wan_vae import WanConfig, WanVAE
@@ -53,6 +54,7 @@ class WorldConfig:
             with fresh noise.
         action_scale: Canonical actions times this are what the network sees; Cosmos has 20 for metres and radians.
             The gripper is given as 0 = open .. 1 = closed (Cosmos' continuous_gripper_state).
+        objects: Of a model that remembers objects (`object_memory`), else None.
         camera: Of a model that is driven by camera motion (`camera_world`), else None.
     """
 
@@ -69,6 +71,7 @@ class WorldConfig:
     clean_pass: bool = False
     same_noise: bool = False
     action_scale: float = 20.0
+    objects: ObjectConfig | None = None
     camera: CameraConfig | None = None
 
     @property
@@ -95,6 +98,8 @@ class WorldConfig:
             "tokenizer": (WanConfig if "z_dim" in d["tokenizer"] else TokenizerConfig)(**tuples(d["tokenizer"])),
             "dit": DiTConfig(**tuples(d["dit"])),
         }
+        if d.get("objects"):
+            parts["objects"] = ObjectConfig(**d["objects"])
         if d.get("camera"):
             parts["camera"] = CameraConfig.from_dict(d["camera"])
         return cls(**{**tuples(d), **parts})
@@ -110,6 +115,7 @@ class CausalState:
         pose: float64 [B, 7], the commanded gripper pose, seen from that at `anchor`.
         seeds, clock: int64 [B], seed and number of steps taken.
         stream: Of the decoder, where the tokenizer packs several frames into one; None for an image tokenizer.
+        objects: What it remembers of them, where the model does.
     """
 
     cache: KVCache
@@ -119,9 +125,16 @@ class CausalState:
     seeds: Tensor
     clock: Tensor
     stream: StreamState | None = None
+    objects: ObjectMemory | None = None
 
     def __len__(self) -> int:
         return self.latent.shape[0]
+
+    @property
+    def doubts(self) -> NDArray[np.float64] | None:
+        """float64 [B, 2], metres, of a model that remembers objects: how far off the one that it is least sure of may
+        be, and what the last step added to that."""
+        return None if self.objects is None else self.objects.doubts.double().cpu().numpy()
 
     def __getitem__(self, rows: Any) -> CausalState:
         if not isinstance(rows, slice):
@@ -135,6 +148,7 @@ class CausalState:
             self.seeds[rows].clone(),
             self.clock[rows].clone(),
             None if self.stream is None else self.stream[rows],
+            None if self.objects is None else self.objects[rows],
         )
 
     def clone(self) -> CausalState:
@@ -150,6 +164,9 @@ class CausalState:
             torch.cat([s.seeds for s in states]),
             torch.cat([s.clock for s in states]),
             None if states[0].stream is None else StreamState.cat([s.stream for s in states if s.stream is not None]),
+            None
+            if states[0].objects is None
+            else ObjectMemory.cat([s.objects for s in states if s.objects is not None]),
         )
 
     def exchanged(self, rows: Sequence[int], other: CausalState) -> CausalState:
@@ -172,6 +189,9 @@ class CausalState:
             None
             if self.stream is None or other.stream is None
             else StreamState.cat([self.stream, other.stream])[index],
+            None
+            if self.objects is None or other.objects is None
+            else ObjectMemory.cat([self.objects, other.objects])[index],
         )
 
 
@@ -208,6 +228,7 @@ class CausalWorldModel(nn.Module):
         self.cfg = cfg
         self.tokenizer: Any = _tokenizer(cfg.tokenizer) if tokenizer is None else tokenizer
         self.net = DiT(cfg.dit) if net is None else net
+        self.objects = ObjectModel(cfg.objects, cfg.frame_size) if cfg.objects else None
         self.texts: list[tuple[Tensor, Tensor]] | None = None
         c, frames = cfg.dit.in_channels, cfg.tokenizer.temporal_compression or 1
         if cfg.dit.action_dim and cfg.dit.actions_per_latent != frames:
@@ -295,7 +316,9 @@ class CausalWorldModel(nn.Module):
         """See WorldModel.start."""
         frames = check_start(frames, seeds, self.spec)
         z, previous, anchor = self._given(frames)
-        return self._begun(z, self._prefill(z, extra=self._extra(previous, anchor)), seeds)
+        objects = None if self.objects is None else self.objects.begin(frames_to_tensor(frames[:, -1:])[:, :, 0])
+        extra = self._extra(previous, anchor, self._shown(objects, z[:, :, -1]))
+        return replace(self._begun(z, self._prefill(z, extra=extra), seeds), objects=objects)
 
     def _given(self, frames: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
         """Of given frames, as many of the last as the window holds: latents [B, C, T, h, w], those before each, and the
@@ -335,8 +358,13 @@ class CausalWorldModel(nn.Module):
                 pose = apply_action(pose, row)
         action = self.condition(condition, pose[:, None]).flatten(1)[:, None]
         previous, anchor = state.latent[:, :, None], state.anchor[:, :, None]
-        clean, cache = self._denoised(state, previous, extra=self._extra(previous, anchor), action=action)
-        return CausalState(cache, clean[:, :, 0], state.anchor, pose, state.seeds, state.clock + 1)
+        objects = state.objects
+        if self.objects is not None and objects is not None:
+            for row in condition.swapaxes(0, 1):
+                objects = self.objects.advance(objects, row)
+        extra = self._extra(previous, anchor, self._shown(objects, state.anchor))
+        clean, cache = self._denoised(state, previous, extra=extra, action=action)
+        return CausalState(cache, clean[:, :, 0], state.anchor, pose, state.seeds, state.clock + 1, objects=objects)
 
     def _denoised(self, state: CausalState, reference: Tensor, **told: Tensor | None) -> tuple[Tensor, KVCache]:
         """The next latent frame [B, C, 1, h, w] and the cache with it.
@@ -362,11 +390,20 @@ class CausalWorldModel(nn.Module):
         other.cfg = replace(self.cfg, times=tuple(times))
         return other
 
-    def _extra(self, previous: Tensor, anchor: Tensor) -> Tensor | None:
-        """The channels that go with frames [B, C, T, h, w]: those before them and the given one."""
+    def _extra(self, previous: Tensor, anchor: Tensor, objects: Tensor | None = None) -> Tensor | None:
+        """The channels that go with frames [B, C, T, h, w]: those before them, the given one, the objects."""
         if not self.cfg.dit.extra_channels:
             return None
-        return torch.cat((previous, anchor), dim=1) if self.cfg.anchor else previous
+        parts = [previous, anchor] if self.cfg.anchor else [previous]
+        if objects is not None:
+            parts.append(objects.expand(-1, -1, previous.shape[2], -1, -1))
+        return torch.cat(parts, dim=1)
+
+    def _shown(self, objects: ObjectMemory | None, anchor: Tensor) -> Tensor | None:
+        """Objects as channels [B, c, 1, h, w]; anchor: [B, C, h, w]."""
+        if self.objects is None or objects is None:
+            return None
+        return self.objects.shown(objects, anchor, self.cfg.tokenizer.spatial_compression)
 
     def _prefill(self, z: Tensor, **told: Tensor | None) -> KVCache:
         """A cache that begins with the given latents [B, C, T, h, w]; told: Their conditions, with the same T."""

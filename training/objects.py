@@ -1,0 +1,343 @@
+"""Training of a simulator's memory of objects: the reader of frames, and the dynamics.
+
+The reader learns from every frame of collected episodes where the gripper and each visible block are. The dynamics
+learns from the recorded positions alone, unrolled over many steps on its own outcomes, from starts that are as far off
+as the reader's are, and half of them with left and right exchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from wfm_sim.data.files import atomic_path
+from wfm_sim.errors import UserError
+from wfm_sim.models.causal_world import CausalWorldModel, WorldConfig, frames_to_tensor
+from wfm_sim.models.checkpoint import load, save
+from wfm_sim.models.object_dynamics import STEP_SCALE, ObjectDynamics, ObjectMemory
+from wfm_sim.models.object_memory import ObjectConfig
+from wfm_sim.models.object_reader import CELL, CENTRE, PLACE, POSITION, POSITION_SCALE, YAW, ObjectReader
+from wfm_sim.training.loop import LoopConfig, launch
+from wfm_sim.training.object_data import Bodies, load_bodies
+
+# Per-number deviations by which a reading is off (metres, radians), and an object seen from the gripper: about those of
+# a trained reader on frames that it has not seen.
+GRIPPER_NOISE = (0.002, 0.002, 0.002, 0.02, 0.02, 0.02)
+OBJECT_NOISE, YAW_NOISE = 0.0025, 0.06
+ROBUST = 0.002  # metres; errors below it count squared
+
+
+@dataclass(frozen=True)
+class ObjectsRecipe:
+    """What `wfm-sim train objects` runs.
+
+    Attributes:
+        data, out: A data set of `wfm-sim collect`, and the run's folder.
+        init: World model that gets a memory of objects.
+        objects: Its sizes.
+        reader, dynamics: The two trainings.
+        reader_batch: Frames per step and rank; dynamics_batch: Clips.
+        unroll: Longest clips that the dynamics is unrolled over, in steps.
+    """
+
+    data: Path
+    out: Path
+    init: Path | str = "nano-tabletop"
+    objects: ObjectConfig = field(default_factory=ObjectConfig)
+    reader: LoopConfig = field(default_factory=lambda: LoopConfig(steps=4000))
+    dynamics: LoopConfig = field(default_factory=lambda: LoopConfig(steps=4000))
+    reader_batch: int = 48
+    dynamics_batch: int = 192
+    unroll: int = 16
+    split: str | None = "train"
+    val_split: str | None = "val"
+
+
+class ReaderTask:
+    """See the module docstring. Loss: focal for centres, robust distances for the rest."""
+
+    def __init__(self, recipe: ObjectsRecipe, rank: int) -> None:
+        self.recipe = recipe
+        size = load(recipe.init, dtype=torch.float32).cfg.frame_size
+        self.bodies, self.val = _bodies(recipe, size)
+        self.model = ObjectReader(size, recipe.objects.width)
+        pose = torch.from_numpy(np.array(self.bodies.gripper))
+        self.model.pose_mean.copy_(pose.mean(dim=0))
+        self.model.pose_std.copy_(pose.std(dim=0).clamp(min=1e-3))
+
+    def loss(self, step: int, generator: torch.Generator, rank: int) -> tuple[Tensor, dict[str, float]]:
+        index = torch.randint(len(self.bodies.gripper), (self.recipe.reader_batch,), generator=generator).numpy()
+        frames = frames_to_tensor(np.array(self.bodies.frames.frames[np.sort(index)])[:, None])[:, :, 0]
+        # brighter, darker, noisier: the look of a frame must not matter
+        gain = 1 + 0.1 * torch.randn(len(frames), 3, 1, 1, generator=generator)
+        frames = frames * gain + 0.03 * torch.randn(frames.shape, generator=generator)
+        cells, pose = self.model(frames)
+        return self._errors(self.bodies, np.sort(index), cells, pose)
+
+    def _errors(
+        self, bodies: Bodies, index: np.ndarray, cells: Tensor, pose: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        truth, there, column, line = _targets(bodies, index, (cells.shape[2], cells.shape[3]))
+        heat = truth["heat"]
+        p = cells[:, CENTRE][:, 0].sigmoid().clamp(1e-5, 1 - 1e-5)
+        focal = torch.where(heat > 0.999, -((1 - p) ** 2) * p.log(), -((1 - heat) ** 4) * p**2 * (1 - p).log())
+        centre = focal.sum() / max(1, len(there[0]))
+        told = cells[torch.from_numpy(there[0]), :, line, column]
+        place = (told[:, PLACE] - truth["place"]).abs().mean()
+        position = F.smooth_l1_loss(told[:, POSITION], truth["position"], beta=0.05)
+        yaw = (told[:, YAW] - truth["yaw"]).abs().mean()
+        gripper = (torch.from_numpy(np.array(bodies.gripper[index])) - self.model.pose_mean) / self.model.pose_std
+        posed = F.smooth_l1_loss(pose, gripper, beta=0.1)
+        loss = centre + place + 3 * position + 0.3 * yaw + 2 * posed
+        metrics = {
+            "centre": centre,
+            "place_px": place * CELL,
+            "position_mm": (told[:, POSITION] - truth["position"]).norm(dim=-1).mean() * POSITION_SCALE * 1000,
+            "yaw": yaw,
+            "gripper_mm": ((pose - gripper) * self.model.pose_std)[:, :3].norm(dim=-1).mean() * 1000,
+        }
+        return loss, {k: float(v.detach()) for k, v in metrics.items()}
+
+    @torch.no_grad()
+    def sample(self, step: int, out: Path) -> dict[str, float]:
+        """Errors on the validation episodes, and how many objects of their first frames are found."""
+        rows: list[dict[str, float]] = []
+        for i in range(0, len(self.val.gripper), 256):
+            index = np.arange(i, min(i + 256, len(self.val.gripper)))
+            frames = frames_to_tensor(np.array(self.val.frames.frames[index])[:, None])[:, :, 0]
+            rows.append(self._errors(self.val, index, *self.model(frames))[1])
+        result = {f"val_{k}": float(np.mean([r[k] for r in rows])) for k in rows[0]}
+        first = self.val.frames.offsets[:-1]
+        frames = frames_to_tensor(np.array(self.val.frames.frames[first])[:, None])[:, :, 0]
+        read = self.model.read(frames, self.recipe.objects.slots, self.recipe.objects.threshold)
+        result["val_count_wrong"] = float((read.present.sum(1).numpy() != self.val.present[first].sum(1)).mean())
+        return result
+
+    def export(self, path: Path, about: dict[str, Any]) -> None:
+        _export(self.model, path)
+
+    def extra_state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Nothing but the network changes."""
+
+
+class DynamicsTask:
+    """See the module docstring. Loss: robust distance to the recorded positions, and how well its doubt is sized."""
+
+    def __init__(self, recipe: ObjectsRecipe, rank: int) -> None:
+        self.recipe = recipe
+        size = load(recipe.init, dtype=torch.float32).cfg.frame_size
+        self.bodies, self.val = _bodies(recipe, size)
+        self.model = ObjectDynamics(recipe.objects.hidden)
+        t = recipe.unroll
+        self.starts = np.concatenate(
+            [np.arange(a, b - t) for a, b in pairwise(self.bodies.frames.offsets) if b - a > t]
+        )
+        step = np.linalg.norm(np.diff(np.nan_to_num(self.bodies.position), axis=0), axis=-1).max(axis=-1) > 0.002
+        moves = np.concatenate(([0], np.cumsum(step), [step.sum()]))
+        busy = moves[self.starts + t] - moves[self.starts] > 0
+        self.chance = np.cumsum(np.where(busy, 4.0, 1.0))
+        self.chance /= self.chance[-1]
+
+    def loss(self, step: int, generator: torch.Generator, rank: int) -> tuple[Tensor, dict[str, float]]:
+        u = torch.rand(self.recipe.dynamics_batch, generator=generator, dtype=torch.float64).numpy()
+        first = self.starts[np.searchsorted(self.chance, u).clip(max=len(self.starts) - 1)]
+        gripper, position, yaw, present = clips(self.bodies, first, self.recipe.unroll, generator)
+        memory = started(gripper[:, 0], position[:, 0], yaw[:, 0], present, generator)
+        # what is commanded is known; where the gripper was read is off by the same all along
+        off = memory.gripper - gripper[:, 0]
+        total, away, last = torch.zeros(()), torch.zeros(()), torch.zeros(present.shape)
+        for k in range(1, gripper.shape[1]):
+            memory, error = self.model(memory, _led(memory.gripper, gripper[:, k - 1], gripper[:, k]))
+            seen = position[:, k] + off[:, None, :3].float()
+            miss = (memory.position - seen).norm(dim=-1)
+            robust = ((miss**2 + ROBUST**2).sqrt() - ROBUST) / STEP_SCALE
+            # doubt is of a single step's error: what the miss grew by
+            grown = (miss.detach() - last).abs() / STEP_SCALE
+            sized = grown * (-error).exp() + error
+            turned = (memory.yaw - yaw[:, k]).norm(dim=-1)
+            weight = present / present.sum().clamp(min=1)
+            far = (miss.detach() < 0.1).float()  # lost causes must not outweigh the rest
+            total = total + ((robust * (0.2 + 0.8 * far) + 0.05 * turned * far + 0.03 * sized) * weight).sum()
+            last = miss.detach()
+            away = away + (last * weight).sum()
+        steps = gripper.shape[1] - 1
+        return total / steps, {"away_mm": float(away / steps) * 1000}
+
+    @torch.no_grad()
+    def sample(self, step: int, out: Path) -> dict[str, float]:
+        """24 steps open loop from perfect and from noisy starts of the validation episodes."""
+        self.model.eval()
+        generator = torch.Generator().manual_seed(0)
+        first = self.val.frames.offsets[:-1]
+        gripper, position, yaw, present = clips(self.val, first, 24)
+        result = {}
+        for name, noise in (("", None), ("_noisy", generator)):
+            memory = started(gripper[:, 0], position[:, 0], yaw[:, 0], present, noise)
+            off = memory.gripper - gripper[:, 0]
+            for k in range(1, 25):
+                memory, _ = self.model(memory, _led(memory.gripper, gripper[:, k - 1], gripper[:, k]))
+            miss = (memory.position - position[:, 24] - off[:, None, :3].float()).norm(dim=-1)
+            moved = (position[:, 24] - position[:, 0]).norm(dim=-1) > 0.02
+            for what, rows in (("moved", moved), ("still", ~moved)):
+                values = miss[rows & (present > 0)]
+                result[f"{what}{name}_mm"] = float(values.mean()) * 1000
+                result[f"{what}{name}_median_mm"] = float(values.median()) * 1000
+            result[f"moved{name}_within_2cm"] = float((miss[moved & (present > 0)] < 0.02).float().mean())
+        self.model.train()
+        return result
+
+    def export(self, path: Path, about: dict[str, Any]) -> None:
+        _export(self.model, path)
+
+    def extra_state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Nothing but the network changes."""
+
+
+def clips(
+    bodies: Bodies, first: np.ndarray, steps: int, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Clips of steps + 1 frames: gripper float64 [B, T, 7], positions [B, T, K, 3], headings [B, T, K, 2] (cosine and
+    sine of four times them) and which objects there are [B, K]. With a generator, half of them are mirrored."""
+    index = first[:, None] + np.arange(steps + 1)
+    gripper = torch.from_numpy(bodies.gripper[index]).double()
+    position, yaw = torch.from_numpy(bodies.position[index]), torch.from_numpy(bodies.yaw[index])
+    present = position[:, 0, :, 0].isfinite().float()
+    position, yaw = position.nan_to_num(0.0), yaw.nan_to_num(0.0)
+    if generator is not None:
+        sign = torch.where(torch.rand(len(first), generator=generator) < 0.5, -1.0, 1.0)
+        gripper = (
+            gripper * torch.stack([sign if i in (1, 3, 5) else torch.ones_like(sign) for i in range(7)], -1)[:, None]
+        )
+        position = position * torch.stack((torch.ones_like(sign), sign, torch.ones_like(sign)), -1)[:, None, None]
+        yaw = yaw * sign[:, None, None]
+    return gripper, position, torch.stack(((4 * yaw).cos(), (4 * yaw).sin()), dim=-1), present
+
+
+def started(
+    gripper: Tensor, position: Tensor, yaw: Tensor, present: Tensor, generator: torch.Generator | None
+) -> ObjectMemory:
+    """What a reader would make of a first frame: the truth, with a reader's errors if a generator is given."""
+    if generator is not None:
+        level = torch.rand(len(gripper), 1, generator=generator) * 2  # from a perfect reading to twice the usual
+        off = torch.randn(len(gripper), 6, generator=generator) * torch.tensor(GRIPPER_NOISE) * level
+        gripper = gripper + F.pad(off, (0, 1)).double()
+        position = position + off[:, None, :3]  # objects are seen from the gripper: the error is shared
+        position = position + torch.randn(position.shape, generator=generator) * OBJECT_NOISE * level[..., None]
+        turn = torch.randn(present.shape, generator=generator) * YAW_NOISE * 4 * level
+        c, s = turn.cos(), turn.sin()
+        yaw = torch.stack((c * yaw[..., 0] - s * yaw[..., 1], s * yaw[..., 0] + c * yaw[..., 1]), dim=-1)
+    return ObjectMemory.at_rest(gripper, present, torch.zeros_like(yaw), position, yaw)
+
+
+def _led(read: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """The pose that a gripper read as `read` is led to by what leads from `before` to `after`."""
+    out = read + after - before
+    return torch.cat((out[:, :6], after[:, 6:]), dim=-1)
+
+
+def _targets(
+    bodies: Bodies, index: np.ndarray, grid: tuple[int, int]
+) -> tuple[dict[str, Tensor], tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
+    """What the reader is to say of frames: its map of centres, and of each visible object; which (frame, object) these
+    are, and their cells (column, line)."""
+    seen = bodies.seen[index] & bodies.present[index]
+    place = (bodies.place[index] + 0.5) / CELL
+    inside = (place >= 0).all(-1) & (place[..., 0] < grid[1]) & (place[..., 1] < grid[0])
+    there = np.nonzero(seen & inside)
+    at = place[there]
+    column, line = np.floor(at).astype(int).T
+    x, y = np.arange(grid[1]) + 0.5, np.arange(grid[0]) + 0.5
+    spots = np.exp(-((x - at[:, :1]) ** 2)[:, None, :] / 1.0 - ((y - at[:, 1:]) ** 2)[:, :, None] / 1.0)
+    heat = np.zeros((len(index), *grid), np.float32)
+    np.maximum.at(heat, there[0], spots.astype(np.float32))
+    heat[there[0], line, column] = 1
+    gripper = bodies.gripper[index][there[0]]
+    way = bodies.position[index][there] - gripper[:, :3]
+    c, s = np.cos(gripper[:, 5]), np.sin(gripper[:, 5])
+    way = np.stack((c * way[:, 0] + s * way[:, 1], -s * way[:, 0] + c * way[:, 1], way[:, 2]), axis=-1)
+    yaw = 4 * bodies.yaw[index][there]
+    truth = {
+        "heat": heat,
+        "place": at - np.stack((column, line), axis=-1) - 0.5,
+        "position": way / POSITION_SCALE,
+        "yaw": np.stack((np.cos(yaw), np.sin(yaw)), axis=-1),
+    }
+    return {k: torch.from_numpy(v.astype(np.float32)) for k, v in truth.items()}, there, column, line
+
+
+def _bodies(recipe: ObjectsRecipe, size: tuple[int, int]) -> tuple[Bodies, Bodies]:
+    """Those to train on, and those to validate on (the same, where there are no others)."""
+    cache = recipe.out.parent / "cache"
+    bodies = load_bodies(recipe.data, size, cache, recipe.split)
+    try:
+        return bodies, load_bodies(recipe.data, size, cache, recipe.val_split)
+    except UserError:
+        return bodies, bodies
+
+
+def _export(model: torch.nn.Module, path: Path) -> None:
+    with atomic_path(path) as partial_path:
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial_path)
+
+
+def train_objects(recipe: ObjectsRecipe) -> Path:
+    """Train both networks, resuming what is there, and put them into a copy of `init`: <out>/model.safetensors.
+
+    Raises:
+        UserError: no such world model, or data without objects.
+    """
+    start = load(recipe.init, dtype=torch.float32)
+    bodies, _ = _bodies(recipe, start.cfg.frame_size)
+    parts: tuple[tuple[str, Callable[..., Any], LoopConfig], ...] = (
+        ("reader", ReaderTask, recipe.reader),
+        ("dynamics", DynamicsTask, recipe.dynamics),
+    )
+    for name, task, loop in parts:
+        launch(partial(task, recipe), loop, recipe.out / name, {})
+    world = with_objects(start, recipe.objects)
+    assert world.objects is not None
+    world.objects.reader.load_state_dict(load_file(recipe.out / "reader" / "model.safetensors"))
+    world.objects.dynamics.load_state_dict(load_file(recipe.out / "dynamics" / "model.safetensors"))
+    world.objects.projection.copy_(torch.from_numpy(bodies.projection))
+    path = recipe.out / "model.safetensors"
+    save(world, path, about={**start.metadata, "objects": recipe.data.name})
+    return path
+
+
+def remembering(cfg: WorldConfig, objects: ObjectConfig | None) -> WorldConfig:
+    """The same simulator with a memory of objects, or without one: its network takes more or fewer channels."""
+    had, c = cfg.objects, cfg.dit.in_channels
+    own = cfg.dit.extra_channels - (had.channels(c) if had else 0)
+    extra = own + (objects.channels(c) if objects else 0)
+    return replace(cfg, objects=objects, dit=replace(cfg.dit, extra_channels=extra))
+
+
+def with_objects(world: CausalWorldModel, objects: ObjectConfig | None) -> CausalWorldModel:
+    """The same world with a (fresh) memory of objects, or without one; the network's new channels have weights of zero.
+    The world itself where nothing is to change."""
+    if world.cfg.objects == objects:
+        return world
+    other = CausalWorldModel(remembering(world.cfg, objects))
+    state = {k: v for k, v in world.state_dict().items() if not k.startswith("objects.")}
+    name = "net.x_embedder.proj.1.weight"
+    inputs = other.cfg.dit.patch_inputs  # those of the objects come last
+    state[name] = F.pad(state[name][:, :inputs], (0, max(0, inputs - state[name].shape[1])))
+    other.load_state_dict(state, strict=False)
+    other.metadata = world.metadata
+    return other

@@ -1,0 +1,114 @@
+"""Where is the gripper in this frame, and which objects lie where? A small convolutional network.
+
+Objects are found as peaks of a map (CenterNet, arXiv 1904.07850), so their number and order are free: each cell says
+how likely an object's centre is in it, and, if so, where exactly, where that is seen from the gripper, and how it is
+turned. The gripper's own pose is read off the frame as a whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wfm_sim.actions import ACTION_DIM
+
+CELL = 4  # pixels of a cell's side
+CENTRE, PLACE, POSITION, YAW = slice(0, 1), slice(1, 3), slice(3, 6), slice(6, 8)  # of a cell's outputs
+OUTPUTS = 8
+POSITION_SCALE = 0.1  # metres
+
+
+@dataclass
+class Reading:
+    """What N frames show.
+
+    Attributes:
+        gripper: float64 [N, 7], its pose in the robot's base frame, as in wfm_sim/actions.py.
+        present: float32 [N, K], 1 for the slots that hold an object, 0 for the others.
+        place: float32 [N, K, 2], x and y of its centre, pixels.
+        position: float32 [N, K, 3], metres, base frame.
+        yaw: float32 [N, K, 2], cosine and sine of four times its heading in the base frame (a cube's symmetry).
+    """
+
+    gripper: Tensor
+    present: Tensor
+    place: Tensor
+    position: Tensor
+    yaw: Tensor
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.GroupNorm(8, width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.GroupNorm(8, width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.layers(x)
+        return out
+
+
+class ObjectReader(nn.Module):
+    """Frames float32 [N, 3, H, W] in -1..1 -> cells [N, 8, H/4, W/4] and gripper poses [N, 7], both normalised."""
+
+    pose_mean: Tensor
+    pose_std: Tensor
+
+    def __init__(self, frame_size: tuple[int, int], width: int = 64) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(5, 32, 3, stride=2, padding=1), nn.SiLU(), nn.Conv2d(32, width, 3, stride=2, padding=1)
+        )
+        self.fine = nn.Sequential(_Residual(width), _Residual(width))
+        self.down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
+        self.coarse = nn.Sequential(*(_Residual(2 * width) for _ in range(3)))
+        cells = (frame_size[0] // 8) * (frame_size[1] // 8)
+        self.narrow = nn.Conv2d(2 * width, 32, 1)
+        self.whole = nn.Sequential(nn.Linear(32 * cells, 192), nn.SiLU())
+        self.pose = nn.Linear(192, ACTION_DIM)
+        self.join = nn.Conv2d(2 * width, width, 1)
+        self.told = nn.Linear(192, width)  # a cell must know where the gripper is
+        self.head = nn.Sequential(_Residual(width), nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, OUTPUTS, 1))
+        self.register_buffer("pose_mean", torch.zeros(ACTION_DIM))
+        self.register_buffer("pose_std", torch.ones(ACTION_DIM))
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        n, _, h, w = frames.shape
+        y, x = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, w), indexing="ij")
+        where = torch.stack((x, y)).to(frames).expand(n, -1, -1, -1)
+        fine = self.fine(self.stem(torch.cat((frames, where), dim=1)))
+        coarse = self.coarse(self.down(fine))
+        whole = self.whole(F.silu(self.narrow(coarse)).flatten(1))
+        up = F.interpolate(self.join(coarse), scale_factor=2, mode="bilinear")
+        return self.head(fine + up + self.told(whole)[..., None, None]), self.pose(whole)
+
+    def poses(self, out: Tensor) -> Tensor:
+        """float64 [N, 7] of what `forward` gives."""
+        return (out * self.pose_std + self.pose_mean).double()
+
+    def read(self, frames: Tensor, slots: int, threshold: float = 0.3) -> Reading:
+        """What frames [N, 3, H, W] show: up to `slots` objects each, the likeliest first."""
+        cells, pose = self(frames)
+        gripper = self.poses(pose)
+        likely = cells[:, 0].sigmoid()
+        peak = likely == F.max_pool2d(likely[:, None], 3, stride=1, padding=1)[:, 0]
+        best, index = (likely * peak).flatten(1).topk(slots, dim=1)
+        chosen = cells.flatten(2).transpose(1, 2).gather(1, index[..., None].expand(-1, -1, OUTPUTS))
+        columns = torch.stack((index % cells.shape[3], index // cells.shape[3]), dim=-1).to(chosen)
+        place = (columns + 0.5 + chosen[..., PLACE]) * CELL - 0.5
+        c, s = gripper[:, None, 5].cos().float(), gripper[:, None, 5].sin().float()
+        seen = chosen[..., POSITION] * POSITION_SCALE
+        position = torch.stack(
+            (c * seen[..., 0] - s * seen[..., 1], s * seen[..., 0] + c * seen[..., 1], seen[..., 2]), -1
+        )
+        yaw = F.normalize(chosen[..., YAW], dim=-1)
+        return Reading(gripper, (best > threshold).float(), place, position + gripper[:, None, :3].float(), yaw)
