@@ -37,13 +37,23 @@ class Judges(Protocol):
 
 class Trusts(Protocol):
     """Whatever says how far imagined frames are to be believed; `wfm_sim.trust.Trust` is the trained one. Its states
-    are regrouped like a world model's, and hold trust, horizon and lowest, float64 [B] in [0, 1]."""
+    are regrouped like a world model's, and hold trust, horizon and lowest, float64 [B] in [0, 1].
 
-    def start(self, frames: NDArray[np.uint8], poses: NDArray[np.float64]) -> Any:
+    Doubts, float64 [B, 2] in metres, are the world model's own (`wfm_sim.trust.Trust.step`). They are passed only where
+    its state has them: a trust that does not take them goes with every other model."""
+
+    def start(
+        self, frames: NDArray[np.uint8], poses: NDArray[np.float64], doubts: NDArray[np.float64] | None = None
+    ) -> Any:
         """Of B episodes at their given frames, uint8 [B, H, W, 3], and poses [B, 7]."""
 
     def step(
-        self, state: Any, frames: NDArray[np.uint8], actions: NDArray[np.float32], poses: NDArray[np.float64]
+        self,
+        state: Any,
+        frames: NDArray[np.uint8],
+        actions: NDArray[np.float32],
+        poses: NDArray[np.float64],
+        doubts: NDArray[np.float64] | None = None,
     ) -> Any:
         """After one more imagined frame, the executed actions [B, 7] that led there, and the poses now."""
 
@@ -178,7 +188,7 @@ def begin(world: World, starts: Sequence[Start]) -> Episodes:
         progress=progress,
         terminated=no,
         truncated=no,
-        trust=None if world.trust is None else world.trust.start(frames, poses),
+        trust=None if world.trust is None else world.trust.start(frames, poses, **_doubts(state)),
     )
 
 
@@ -250,7 +260,8 @@ def _count(
     actions: NDArray[np.float32],
     poses: NDArray[np.float64],
 ) -> tuple[Episodes, NDArray[np.float64]]:
-    """One inner step's book-keeping: pose, judgement, reward and end, with ended rows left as they were."""
+    """One inner step's book-keeping: pose, judgement, reward and end, with ended rows left as they were. `before` has
+    the world model's new state already."""
     rules = world.rules
     probability, progress = _judge(world, frames, before.starts)
     hits = np.where(probability > rules.success_threshold, before.hits + 1, 0)
@@ -267,7 +278,9 @@ def _count(
         progress=progress,
         terminated=success & rules.terminate_on_success,
         truncated=steps >= rules.max_steps,
-        trust=None if world.trust is None else world.trust.step(before.trust, frames, actions, poses),
+        trust=None
+        if world.trust is None
+        else world.trust.step(before.trust, frames, actions, poses, **_doubts(before.state)),
     )
     # As in the twin: the gain in progress, plus 1 in each step that ends in success.
     rewards = progress - before.progress + success
@@ -275,6 +288,12 @@ def _count(
         after = _where(before.ended, before, after)
         rewards = np.where(before.ended, 0.0, rewards)
     return after, rewards
+
+
+def _doubts(state: Any) -> dict[str, NDArray[np.float64]]:
+    """What a trust is told of a world model's state: nothing, unless it has doubts."""
+    doubts = getattr(state, "doubts", None)
+    return {} if doubts is None else {"doubts": doubts}
 
 
 def _judge(

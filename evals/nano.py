@@ -30,6 +30,7 @@ from wfm_sim.envs.core import Judges
 from wfm_sim.errors import UserError
 from wfm_sim.evals.heldout import HeldOut
 from wfm_sim.evals.object_tracking import appearances, locate_all
+from wfm_sim.trust import doubts_of
 from wfm_sim.world_model import WorldModel
 
 MOVED_PX = 3.0
@@ -60,6 +61,14 @@ def imagine(model: WorldModel, episodes: Sequence[HeldOut]) -> NDArray[np.uint8]
     Raises:
         UserError: the model is not driven by actions, or its frame size differs from the episodes'.
     """
+    return imagine_with_doubts(model, episodes)[0]
+
+
+def imagine_with_doubts(
+    model: WorldModel, episodes: Sequence[HeldOut]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """As `imagine`; and the model's own doubts, float32 [B, T + 1, 2] in metres (`wfm_sim.trust.Trust.step`), 0 where
+    it has none."""
     spec = model.spec
     size = episodes[0].frames.shape[1:3]
     if spec.condition != "action":
@@ -74,11 +83,12 @@ def imagine(model: WorldModel, episodes: Sequence[HeldOut]) -> NDArray[np.uint8]
         actions = np.concatenate([actions, np.repeat(actions[:, -1:], padding, axis=1)], axis=1)
     first = np.stack([e.frames[:1] for e in episodes])
     state = model.start(first, seeds=[e.seed for e in episodes])
-    frames = [first]
+    frames, doubts = [first], [doubts_of(state, len(first))[:, None]]
     for t in range(0, actions.shape[1], n):
         state, new = model.step(state, actions[:, t : t + n])
         frames.append(new)
-    return np.concatenate(frames, axis=1)[:, : steps + 1]
+        doubts.append(np.repeat(doubts_of(state, len(first))[:, None], n, axis=1))
+    return np.concatenate(frames, axis=1)[:, : steps + 1], np.concatenate(doubts, axis=1)[:, : steps + 1]
 
 
 def score(episode: HeldOut, imagined: NDArray[np.uint8], judge: Judges | None, verdict: Verdict) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from wfm_sim.assets.tabletop import PALETTE, WORKSPACE
 from wfm_sim.envs.core import Judges, Trusts
 from wfm_sim.envs.twin import TabletopMuJoCoEnv
 from wfm_sim.evals.heldout import HeldOut
-from wfm_sim.evals.nano import Verdict, imagine
+from wfm_sim.evals.nano import Verdict, imagine_with_doubts
 from wfm_sim.policies.exploiter import Scene, Shooting, exploit
 from wfm_sim.tolerance import Tolerance, diverged
 from wfm_sim.world_model import WorldModel
@@ -34,8 +34,9 @@ def held_out_records(
     verdict: Verdict,
 ) -> list[dict[str, Any]]:
     """Records of one batch of held-out episodes."""
-    imagined = imagine(model, episodes)
-    told = trust_along(trust, imagined, np.stack([e.actions for e in episodes]), np.stack([e.poses for e in episodes]))
+    imagined, doubts = imagine_with_doubts(model, episodes)
+    actions, poses = np.stack([e.actions for e in episodes]), np.stack([e.poses for e in episodes])
+    told = trust_along(trust, imagined, actions, poses, doubts)
     records = []
     for row, e in enumerate(episodes):
         out = diverged(e.frames, imagined[row], e.objects, _paints(e.colours), tolerance)
@@ -79,7 +80,7 @@ def exploit_record(
         [[(*v.centroid, v.visible_area) if v.visible_area else (0.0, 0.0, 0.0) for v in now] for now in views]
     )
     colours = [v.colour for v in views[0]]
-    told = trust_along(trust, shot.frames[None], shot.actions[None], shot.poses[None])
+    told = trust_along(trust, shot.frames[None], shot.actions[None], shot.poses[None], shot.doubts[None])
     return {
         "kind": EXPLOIT,
         "seed": seed,
@@ -93,14 +94,21 @@ def exploit_record(
 
 
 def trust_along(
-    trust: Trusts, frames: NDArray[np.uint8], actions: NDArray[np.float32], poses: NDArray[np.floating]
+    trust: Trusts,
+    frames: NDArray[np.uint8],
+    actions: NDArray[np.float32],
+    poses: NDArray[np.floating],
+    doubts: NDArray[np.floating],
 ) -> dict[str, NDArray[np.float64]]:
     """ "trust" and "horizon", float64 [B, T + 1], of whole rollouts: frames uint8 [B, T + 1, H, W, 3], the first given,
-    executed actions [B, T, 7], poses [B, T + 1, 7]."""
-    state = trust.start(frames[:, 0], np.asarray(poses[:, 0], dtype=np.float64))
+    executed actions [B, T, 7], poses [B, T + 1, 7], the model's own doubts [B, T + 1, 2] in metres. Doubts that are 0
+    throughout are not passed: a trust that does not take them goes with every model that has none."""
+    at = np.asarray(poses, dtype=np.float64)
+    told = [{"doubts": now.astype(np.float64)} if doubts.any() else {} for now in np.moveaxis(doubts, 1, 0)]
+    state = trust.start(frames[:, 0], at[:, 0], **told[0])
     states = [state]
     for t in range(actions.shape[1]):
-        state = trust.step(state, frames[:, t + 1], actions[:, t], np.asarray(poses[:, t + 1], dtype=np.float64))
+        state = trust.step(state, frames[:, t + 1], actions[:, t], at[:, t + 1], **told[t + 1])
         states.append(state)
     return {name: np.stack([getattr(s, name) for s in states], axis=1) for name in ("trust", "horizon")}
 

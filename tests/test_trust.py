@@ -7,26 +7,31 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from wfm_sim.errors import UserError
 from wfm_sim.reliability import auroc, calibration_error, platt, reliability
 from wfm_sim.tolerance import Tolerance, diverged
-from wfm_sim.trust import Calibration, Trust, TrustConfig, TrustNetwork, TrustState, load_trust, save_trust
-from wfm_sim.weights import weights_hash
+from wfm_sim.trust import Calibration, Trust, TrustConfig, TrustNetwork, TrustState, load_trust, motion, save_trust
+from wfm_sim.weights import shipped, weights_hash
 
 torch.set_num_threads(1)
 CONFIG = TrustConfig(widths=(8, 16, 16), embedding=8, read=16, hidden=8)
 
 
-@pytest.fixture
-def trust():
+def made(config):
     torch.manual_seed(0)
-    network = TrustNetwork(CONFIG)
+    network = TrustNetwork(config)
     for parameter in network.parameters():  # the zero-initialised ones too: every part must matter
         torch.nn.init.normal_(parameter, std=0.1)
     about = {"name": "some-model", "hash": "sha256:00"}
     return Trust(network, Calibration((0.5, 0.1), (0.7, -0.1)), Tolerance().to_json(), about, {"auroc_now": 0.9})
+
+
+@pytest.fixture
+def trust():
+    return made(CONFIG)
 
 
 def clip(rows, steps, seed=0):
@@ -36,10 +41,11 @@ def clip(rows, steps, seed=0):
     return frames, actions, rng.uniform(0, 0.3, (rows, steps + 1, 7))
 
 
-def run(trust, frames, actions, poses):
-    state = trust.start(frames[:, 0], poses[:, 0])
+def run(trust, frames, actions, poses, doubts=None):
+    told = [None] * frames.shape[1] if doubts is None else np.moveaxis(doubts, 1, 0)
+    state = trust.start(frames[:, 0], poses[:, 0], told[0])
     for t in range(actions.shape[1]):
-        state = trust.step(state, frames[:, t + 1], actions[:, t], poses[:, t + 1])
+        state = trust.step(state, frames[:, t + 1], actions[:, t], poses[:, t + 1], told[t + 1])
     return state
 
 
@@ -80,6 +86,35 @@ def test_history_action_pose_and_first_frame_matter(trust):
         assert other(at, 77 if at[0] == "frames" else 0.2) != told, at
 
 
+def test_doubts_are_left_aside_unless_asked_for(trust):
+    frames, actions, poses = clip(2, 3)
+    plain = run(trust, frames, actions, poses)
+    told = run(trust, frames, actions, poses, np.full((2, 4, 2), 0.03))
+    for name in ("trust", "horizon", "lowest", "memory"):
+        assert np.array_equal(getattr(told, name), getattr(plain, name)), name
+    assert motion(actions, poses[:, 1:]).shape == (2, 3, 14)
+
+
+def test_doubts_matter_where_they_are_asked_for():
+    trust, (frames, actions, poses) = made(replace(CONFIG, doubts=True)), clip(2, 3)
+    none = np.zeros((2, 4, 2))
+    plain = run(trust, frames, actions, poses, none).trust
+    assert np.array_equal(plain, run(trust, frames, actions, poses).trust)
+    for at in [(step, column) for step in range(4) for column in range(2)]:
+        doubts = none.copy()
+        doubts[(0, *at)] = 0.02
+        told = run(trust, frames, actions, poses, doubts).trust
+        assert told[0] != plain[0] and told[1] == plain[1], at
+
+
+def test_doubts_are_numbers_of_size_one():
+    usual = np.array([[0.0, 0.0], [5e-5, 5e-5], [0.01, 0.001], [0.2, 0.1], [1e9, np.inf]])
+    told = motion(np.zeros((5, 7)), np.zeros((5, 7)), usual)
+    assert told.shape == (5, 16) and told.dtype == torch.float32 and not told[:, :14].any()
+    assert (told[:, 14:].abs() < 4).all() and (told[1:, 14:] > told[:-1, 14:]).all()
+    assert told[2, 14:].tolist() == pytest.approx([0, 0], abs=0.01)
+
+
 def test_lowest_remembers(trust):
     frames, actions, poses = clip(2, 6)
     state, seen = trust.start(frames[:, 0], poses[:, 0]), []
@@ -98,6 +133,24 @@ def test_files_keep_everything_and_stay_small(trust, tmp_path):
     assert run(again, frames, actions, poses).trust == pytest.approx(run(trust, frames, actions, poses).trust, abs=0.01)
     save_trust(tmp_path / "full.safetensors", Trust(TrustNetwork(TrustConfig())))
     assert (tmp_path / "full.safetensors").stat().st_size < 400_000
+
+
+def test_files_say_whether_doubts_are_told(trust, tmp_path):
+    doubtful = made(replace(CONFIG, doubts=True))
+    save_trust(tmp_path / "new.safetensors", doubtful)
+    again = load_trust(tmp_path / "new.safetensors")
+    told = (*clip(2, 2), np.random.default_rng(1).uniform(0, 0.05, (2, 3, 2)))
+    assert again.config.doubts and run(again, *told).trust == pytest.approx(run(doubtful, *told).trust, abs=0.01)
+    # written before there were doubts
+    save_trust(tmp_path / "t.safetensors", trust)
+    with safe_open(tmp_path / "t.safetensors", framework="pt") as file:
+        about, weights = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    config = json.loads(about["config"])
+    del config["doubts"]
+    save_file(weights, tmp_path / "old.safetensors", about | {"config": json.dumps(config)})
+    old = load_trust(tmp_path / "old.safetensors")
+    assert old.config == CONFIG and not old.config.doubts
+    assert np.array_equal(run(old, *told).trust, run(load_trust(tmp_path / "t.safetensors"), *told[:3]).trust)
 
 
 def test_wrong_files_and_frames_are_refused(trust, tmp_path):
@@ -208,3 +261,12 @@ def test_bins_cover_all_without_overlap():
     assert calibration_error(p, y) < 0.06
     assert json.dumps([vars(b) for b in bins])
     assert [b.n for b in reliability(np.full(9, 0.5), np.ones(9))] == [9]
+
+
+def test_the_shipped_trust_is_for_the_shipped_model() -> None:
+    """Settings that a later version adds must not part the two: the environments would quietly say nothing of trust."""
+    from wfm_sim.models import load
+
+    if not {"nano-tabletop", "nano-tabletop-trust"} <= set(shipped()):
+        pytest.skip("no shipped weights")
+    assert load_trust("nano-tabletop-trust").world_model["hash"] == weights_hash(load("nano-tabletop"))

@@ -178,19 +178,20 @@ class DynamicsTask:
 
     @torch.no_grad()
     def sample(self, step: int, out: Path) -> dict[str, float]:
-        """24 steps open loop from perfect and from noisy starts of the validation episodes."""
+        """Up to 24 steps open loop from perfect and from noisy starts of the validation episodes."""
         self.model.eval()
         generator = torch.Generator().manual_seed(0)
         first = self.val.frames.offsets[:-1]
-        gripper, position, yaw, present = clips(self.val, first, 24)
+        steps = min(24, int(np.diff(self.val.frames.offsets).min()) - 1)
+        gripper, position, yaw, present = clips(self.val, first, steps)
         result = {}
         for name, noise in (("", None), ("_noisy", generator)):
             memory = started(gripper[:, 0], position[:, 0], yaw[:, 0], present, noise)
             off = memory.gripper - gripper[:, 0]
-            for k in range(1, 25):
+            for k in range(1, steps + 1):
                 memory, _ = self.model(memory, _led(memory.gripper, gripper[:, k - 1], gripper[:, k]))
-            miss = (memory.position - position[:, 24] - off[:, None, :3].float()).norm(dim=-1)
-            moved = (position[:, 24] - position[:, 0]).norm(dim=-1) > 0.02
+            miss = (memory.position - position[:, -1] - off[:, None, :3].float()).norm(dim=-1)
+            moved = (position[:, -1] - position[:, 0]).norm(dim=-1) > 0.02
             for what, rows in (("moved", moved), ("still", ~moved)):
                 values = miss[rows & (present > 0)]
                 result[f"{what}{name}_mm"] = float(values.mean()) * 1000

@@ -3,8 +3,8 @@
     path = train_trust("nano-tabletop", ["datasets/tabletop", "datasets/noisy"], "runs/train/trust")
 
 Rolls the model out on recorded episodes (training/trust_rollouts.py) and under actions that were chosen to please the
-judge (training/trust_exploits.py), learns from what became of each rollout, and calibrates on others. Everything
-resumes where it was stopped.
+judge (training/trust_exploits.py), learns from what became of each rollout, and calibrates on others. Where the model
+has doubts of its own, the network is told them. Everything resumes where it was stopped.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class TrustTask:
         tolerance: Tolerance = TOLERANCE,
         config: TrustConfig | None = None,
     ) -> None:
-        self.config = config or TrustConfig(frame_size=(int(train.frames.shape[2]), int(train.frames.shape[3])))
+        height, width = train.frames.shape[2:4]
+        self.config = config or TrustConfig((int(height), int(width)), doubts=bool(train.doubts.any()))
         self.model: nn.Module = TrustNetwork(self.config)
         self.train, self.exploited, self.held, self.recipe = train, exploited, held, recipe
         self.hues = {id(r): _hues(r, self.config.hues) for r in (train, exploited, held) if r is not None}
@@ -101,7 +102,7 @@ class TrustTask:
         tint = torch.rand((len(batch), 1, 3, 1, 1), generator=generator) * 2 - 1
         pixels = pixels + (self.recipe.tint / 127.5) * tint.repeat(1, 1, 3, 1, 1)
         memory = torch.zeros(len(batch), self.config.memory)
-        logits, _ = self.model(pixels, _thrice(counted), _motion(batch), memory)
+        logits, _ = self.model(pixels, _thrice(counted), _motion(batch, self.config), memory)
         levels = [targets(batch, self.config.horizon, level * self.tolerance.distance) for level in self.config.levels]
         truth, known = np.stack([t for t, _ in levels], axis=-1), levels[0][1]
         weight = torch.from_numpy(known).float()[..., None].expand(logits.shape)
@@ -163,9 +164,8 @@ def predict(
         part = rollouts.where(slice(i, i + batch))
         memory = torch.zeros(len(part), network.config.memory)
         counted = _thrice(colours[i : i + batch])
-        out.append(
-            network(_inputs(part.frames), counted, _motion(part), memory)[0][..., network.level].double().numpy()
-        )
+        logits, _ = network(_inputs(part.frames), counted, _motion(part, network.config), memory)
+        out.append(logits[..., network.level].double().numpy())
     return np.concatenate(out)
 
 
@@ -209,11 +209,13 @@ def _longer(values: NDArray[Any], length: int) -> NDArray[Any]:
     return values[:, np.minimum(np.arange(length), values.shape[1] - 1)]
 
 
-def _motion(rollouts: Rollouts) -> Tensor:
-    """float32 [N, T + 1, 14]: the action that led to each frame (none to the first), and the pose."""
+def _motion(rollouts: Rollouts, config: TrustConfig) -> Tensor:
+    """float32 [N, T + 1, config.motion]: the action that led to each frame (none to the first), the pose, and doubts
+    where they are told."""
     still = np.zeros_like(rollouts.actions[:, :1])
     still[..., 6] = rollouts.poses[:, :1, 6]
-    return motion(np.concatenate([still, rollouts.actions], axis=1), rollouts.poses)
+    actions = np.concatenate([still, rollouts.actions], axis=1)
+    return motion(actions, rollouts.poses, rollouts.doubts if config.doubts else None)
 
 
 def _shifted(frames: NDArray[np.uint8], most: int, rng: np.random.Generator) -> NDArray[np.uint8]:

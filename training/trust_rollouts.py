@@ -23,10 +23,11 @@ from wfm_sim.data import Episode, EpisodeDataset, open_dataset
 from wfm_sim.data.files import atomic_path
 from wfm_sim.errors import UserError
 from wfm_sim.tolerance import TOLERANCE, Tolerance, errors
+from wfm_sim.trust import doubts_of
 from wfm_sim.weights import weights_hash
 from wfm_sim.world_model import WorldModel
 
-FORMAT = 2  # raise when what is stored changes
+FORMAT = 3  # raise when what is stored changes
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Rollouts:
         actions: float32 [N, T, 7], executed; actions[:, t] leads from frame t to t + 1.
         poses: float32 [N, T + 1, 7], dead reckoned.
         error: float32 [N, T + 1], how far off the worst block is (`wfm_sim.tolerance.errors`); infinity: lost.
+        doubts: float32 [N, T + 1, 2], metres, the model's own (`wfm_sim.trust.Trust.step`); 0 where it has none.
         lengths: int64 [N], steps that count; what comes after is padding.
     """
 
@@ -45,6 +47,7 @@ class Rollouts:
     actions: NDArray[np.float32]
     poses: NDArray[np.float32]
     error: NDArray[np.float32]
+    doubts: NDArray[np.float32]
     lengths: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -148,7 +151,7 @@ def imagined(episodes: Sequence[Episode], model: WorldModel, steps: int, toleran
         [_fill(actions_from_states(e.extras["agent_pos"], e.actions[:, 6]), most) for e in episodes]
     ).astype(np.float32)
     first = np.stack([e.frames[0] for e in episodes])
-    frames = roll_out(model, first, actions, [int(e.extras.get("seed", i)) for i, e in enumerate(episodes)])
+    frames, doubts = roll_out(model, first, actions, [int(e.extras.get("seed", i)) for i, e in enumerate(episodes)])
     out = np.zeros(frames.shape[:2], dtype=np.float32)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of the interpreter where it works
         jobs = [
@@ -157,7 +160,7 @@ def imagined(episodes: Sequence[Episode], model: WorldModel, steps: int, toleran
         ]
         for i, job in enumerate(jobs):
             out[i, : lengths[i] + 1] = job.result()
-    return Rollouts(frames, actions, poses, out, lengths)
+    return Rollouts(frames, actions, poses, out, doubts, lengths)
 
 
 def compare(episode: Episode, frames: NDArray[np.uint8], tolerance: Tolerance) -> NDArray[np.float32]:
@@ -169,18 +172,20 @@ def compare(episode: Episode, frames: NDArray[np.uint8], tolerance: Tolerance) -
 
 def roll_out(
     model: WorldModel, first: NDArray[np.uint8], actions: NDArray[np.float32], seeds: Sequence[int]
-) -> NDArray[np.uint8]:
-    """Open loop from `first` uint8 [B, H, W, 3] under float32 [B, T, A]: uint8 [B, T + 1, H, W, 3]."""
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Open loop from `first` uint8 [B, H, W, 3] under float32 [B, T, A]: frames uint8 [B, T + 1, H, W, 3], and the
+    model's own doubts float32 [B, T + 1, 2] in metres, 0 where it has none."""
     steps, n = actions.shape[1], model.spec.frames_per_step
     more = -steps % n
     if more:  # frames past the end are imagined and dropped
         actions = np.concatenate([actions, np.repeat(actions[:, -1:], more, axis=1)], axis=1)
     state = model.start(first[:, None], seeds=list(seeds))
-    frames = [first[:, None]]
+    frames, doubts = [first[:, None]], [doubts_of(state, len(first))[:, None]]
     for t in range(0, actions.shape[1], n):
         state, new = model.step(state, actions[:, t : t + n])
         frames.append(new)
-    return np.concatenate(frames, axis=1)[:, : steps + 1]
+        doubts.append(np.repeat(doubts_of(state, len(first))[:, None], n, axis=1))
+    return np.concatenate(frames, axis=1)[:, : steps + 1], np.concatenate(doubts, axis=1)[:, : steps + 1]
 
 
 def save(rollouts: Rollouts, path: Path) -> None:

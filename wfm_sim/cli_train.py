@@ -89,8 +89,13 @@ def objects(
     from wfm_sim.training.recipes import objects_recipe
 
     chosen = objects_recipe(recipe)(data, out)
-    loops = {name: _override(getattr(chosen, name), steps, ranks, seed) for name in ("reader", "dynamics")}
-    print(f"the simulator with its memory: {train_objects(replace(chosen, init=init, **loops))}")
+    chosen = replace(
+        chosen,
+        init=init,
+        reader=_override(chosen.reader, steps, ranks, seed),
+        dynamics=_override(chosen.dynamics, steps, ranks, seed),
+    )
+    print(f"the simulator with its memory: {train_objects(chosen)}")
 
 
 @app.command()

@@ -2,15 +2,16 @@
 
     trust = load_trust("nano-tabletop-trust")
     state = trust.start(frames, poses)                     # the given first frames, uint8 [B, H, W, 3]
-    state = trust.step(state, frames, actions, poses)      # after each imagined frame
+    state = trust.step(state, frames, actions, poses)      # after each imagined frame; doubts=world_state.doubts
     state.trust, state.horizon, state.lowest               # float64 [B]: now, for the next steps, least so far
 
 Which tolerance is in `trust.tolerance` (wfm_sim/tolerance.py). A small recurrent network looks at every imagined frame
 beside the one before and the episode's first, and at the executed action and the dead-reckoned pose. It has two eyes:
 convolutions, and how much there is of each hue and where, each hue with a memory of its own (all hues share weights, so
 that what is learnt of a red block holds for a green one). A ghost is seen at once, and a block that was hit askew stays
-doubtful through the memory. Its two logits are calibrated
-(Platt 1999) on episodes that it was not trained on. It is trained by training/trust.py, for one world model.
+doubtful through the memory. Of a world model that remembers objects it is also told how far off that model expects
+itself to be. Its two logits are calibrated (Platt 1999) on episodes that it was not trained on. It is trained by
+training/trust.py, for one world model.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ FORMAT = "wfm-sim trust 1"
 # About what makes an action (m, rad, 1 = open) and a pose numbers of size one.
 ACTION_SCALE = (20.0, 20.0, 20.0, 4.0, 4.0, 4.0, 1.0)
 POSE_SCALE = (5.0, 5.0, 10.0, 1.0, 1.0, 1.0, 1.0)
+DOUBT_SCALE = (0.01, 0.001)  # metres, about what is usual: since the start, and in a step
+DOUBT_MOST = 1.0  # metres
 MUTED = 0.12  # of a chroma of 0..1
 HUE_FEATURES = 10
 
@@ -60,6 +63,7 @@ class TrustConfig:
         horizon: How many steps ahead the second output speaks of.
         levels: Multiples of the tolerance's distance that training asks about: how far off a block is says more than
             whether it is too far. One of them is 1, and only that is put out in use.
+        doubts: Whether it is told the world model's own doubts (see `motion`).
     """
 
     frame_size: tuple[int, int] = (64, 64)
@@ -73,6 +77,12 @@ class TrustConfig:
     dropout: float = 0.2
     horizon: int = 5
     levels: tuple[float, ...] = (0.4, 0.6, 1.0, 1.6, 4.0)
+    doubts: bool = False
+
+    @property
+    def motion(self) -> int:
+        """Numbers that are told beside each frame."""
+        return 16 if self.doubts else 14
 
     @property
     def memory(self) -> int:
@@ -84,13 +94,13 @@ class TrustNetwork(nn.Module):
     """Logits [B, T, 2, levels] (within so many tolerances now; at each of the next steps), and the memory [B, hidden].
 
     Of frames, float32 [B, T, 9, H, W] in -1..1 (each, the one before, the first), their hues, float32 [B, T, 3, K, 3]
-    (see `hues`), motion, float32 [B, T, 14] (action and pose, scaled), and the memory so far, [B, config.memory].
+    (see `hues`), motion, float32 [B, T, config.motion] (see `motion`), and the memory so far, [B, config.memory].
     """
 
     def __init__(self, config: TrustConfig) -> None:
         super().__init__()
         self.config = config
-        self.motion = nn.Linear(14, config.embedding)
+        self.motion = nn.Linear(config.motion, config.embedding)
         before = (9, *config.widths)
         self.downs = nn.ModuleList(
             nn.Conv2d(a, b, 4, stride=4) if i == 0 else nn.Conv2d(a, b, 3, stride=2, padding=1)
@@ -104,7 +114,7 @@ class TrustNetwork(nn.Module):
         if config.widths:
             cells = math.prod(size // 2 ** (len(config.widths) + 1) for size in config.frame_size)
             self.read = nn.Linear(config.widths[-1] * cells, config.read)
-        self.hue = nn.Linear(HUE_FEATURES + 14, config.hue_hidden)
+        self.hue = nn.Linear(HUE_FEATURES + config.motion, config.hue_hidden)
         self.hue_memory = nn.GRU(config.hue_hidden, config.hue_hidden, batch_first=True)
         told = 2 * config.hue_hidden + (config.read if config.widths else 0)
         self.memory = nn.GRU(told + config.embedding, config.hidden, batch_first=True)
@@ -215,12 +225,15 @@ class Trust:
         self.calibration = calibration or Calibration()
         self.tolerance, self.world_model, self.quality = tolerance or {}, world_model or {}, quality or {}
 
-    def start(self, frames: NDArray[np.uint8], poses: NDArray[np.floating]) -> TrustState:
+    def start(
+        self, frames: NDArray[np.uint8], poses: NDArray[np.floating], doubts: NDArray[np.float64] | None = None
+    ) -> TrustState:
         """Begin B episodes at given frames, which are within tolerance by definition: trust is 1.
 
         Args:
             frames: uint8 [B, H, W, 3]; another size than the network's is resized.
             poses: [B, 7], the gripper.
+            doubts: float64 [B, 2], the world model's own (see `step`).
         """
         rows = len(frames)
         actions = np.zeros((rows, 7))
@@ -229,7 +242,8 @@ class Trust:
         memory = np.zeros((rows, self.config.memory), np.float32)
         _check_frames(frames)
         seen = hues(frames, self.config.hues)
-        state = self.step(TrustState(frames, frames, seen, seen, memory, sure, sure, sure), frames, actions, poses)
+        state = TrustState(frames, frames, seen, seen, memory, sure, sure, sure)
+        state = self.step(state, frames, actions, poses, doubts)
         return replace(state, trust=sure, lowest=sure)
 
     def step(
@@ -238,6 +252,7 @@ class Trust:
         frames: NDArray[np.uint8],
         actions: NDArray[np.floating],
         poses: NDArray[np.floating],
+        doubts: NDArray[np.float64] | None = None,
     ) -> TrustState:
         """After one more imagined frame.
 
@@ -246,6 +261,9 @@ class Trust:
             frames: uint8 [B, H, W, 3], imagined.
             actions: [B, 7], executed, that led to them.
             poses: [B, 7], the gripper now.
+            doubts: float64 [B, 2], metres, of a world model that remembers objects: how far off it expects the one
+                that it is least sure of to be, and what the last step added to that; None: no doubt at all. Left
+                aside where `config.doubts` is not set.
 
         Raises:
             UserError: frames of another dtype or rank.
@@ -256,11 +274,13 @@ class Trust:
         pixels = to_network(*(torch.from_numpy(np.ascontiguousarray(f)) for f in (frames, state.previous, state.first)))
         if pixels.shape[-2:] != self.config.frame_size:
             pixels = F.interpolate(pixels, self.config.frame_size, mode="bilinear", antialias=True)
+        if self.config.doubts and doubts is None:
+            doubts = np.zeros((len(frames), 2))
         with torch.inference_mode():
             logits, memory = self.network(
                 pixels[:, None],
                 colours[:, None],
-                motion(actions, poses)[:, None],
+                motion(actions, poses, doubts if self.config.doubts else None)[:, None],
                 torch.from_numpy(np.ascontiguousarray(state.memory)),
             )
         now, stays = self.calibration(logits[:, 0, :, self.network.level].double().numpy()).T
@@ -319,10 +339,22 @@ def to_network(frames: Tensor, previous: Tensor, first: Tensor) -> Tensor:
     return torch.cat([frames, previous, first], dim=-1).movedim(-1, -3).float() / 127.5 - 1
 
 
-def motion(actions: NDArray[np.floating], poses: NDArray[np.floating]) -> Tensor:
-    """Canonical actions and poses, [..., 7] each -> float32 [..., 14], scaled."""
-    told = np.concatenate([np.asarray(actions) * ACTION_SCALE, np.asarray(poses) * POSE_SCALE], axis=-1)
-    return torch.from_numpy(told.astype(np.float32))
+def doubts_of(state: Any, rows: int) -> NDArray[np.float32]:
+    """What a world model's state of so many rows says of its own doubts, float32 [rows, 2] in metres (see
+    `Trust.step`); 0 where it says nothing."""
+    doubts = getattr(state, "doubts", None)
+    return np.zeros((rows, 2), np.float32) if doubts is None else np.asarray(doubts, np.float32)
+
+
+def motion(
+    actions: NDArray[np.floating], poses: NDArray[np.floating], doubts: NDArray[np.floating] | None = None
+) -> Tensor:
+    """Canonical actions and poses, [..., 7] each, and doubts in metres, [..., 2] (see `Trust.step`), where they are
+    told -> float32 [..., 14] or [..., 16], scaled."""
+    told = [np.asarray(actions) * ACTION_SCALE, np.asarray(poses) * POSE_SCALE]
+    if doubts is not None:
+        told.append(np.log(np.clip(doubts, 0, DOUBT_MOST) / DOUBT_SCALE + 0.01) / 2)
+    return torch.from_numpy(np.concatenate(told, axis=-1).astype(np.float32))
 
 
 def save_trust(path: str | Path, trust: Trust) -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from env_worlds import LEARNED
 from gymnasium.vector import AutoresetMode
-from standin import StandInJudge, StandInModel
+from standin import StandInJudge, StandInModel, StandInState
 
 from wfm_sim import trust as trust_module
 from wfm_sim.envs import worlds
-from wfm_sim.envs.core import Rules
+from wfm_sim.envs.core import Rules, Start, World, advance, begin, select
 from wfm_sim.envs.worlds import make_world
 from wfm_sim.errors import UserError
 from wfm_sim.trust import Trust, TrustConfig, TrustNetwork, TrustState, save_trust
@@ -110,6 +110,63 @@ def test_autoreset_begins_trust_anew(mode):
 def test_none_says_nothing():
     env = gym.make(LEARNED[0], **kwargs(trust=None))
     assert not [k for k in env.reset(seed=0)[1] if k.startswith("trust")]
+    env.close()
+
+
+class DoubtfulState(StandInState):
+    @property
+    def doubts(self):
+        return np.stack([0.01 * self.clocks, 0.001 * self.seeds], axis=1)
+
+    def __getitem__(self, rows):
+        return DoubtfulState(**vars(super().__getitem__(rows)))
+
+
+class Doubtful(StandInModel):
+    """A stand-in that doubts a centimetre more per frame."""
+
+    def start(self, frames, *, seeds=None):
+        return DoubtfulState(**vars(super().start(frames, seeds=seeds)))
+
+    def step(self, state, condition):
+        state, frames = super().step(state, condition)
+        return DoubtfulState(**vars(state)), frames
+
+
+class Listening(StandInTrust):
+    """Keeps what it is told of the model's doubts."""
+
+    def __init__(self):
+        self.told = []
+
+    def start(self, frames, poses, doubts=None):
+        self.told.append(doubts)
+        return super().start(frames, poses)
+
+    def step(self, state, frames, actions, poses, doubts=None):
+        self.told.append(doubts)
+        return super().step(state, frames, actions, poses)
+
+
+@pytest.mark.parametrize(("model", "inner"), [(Doubtful(), 1), (Doubtful(frames_per_step=2), 2)])
+def test_trust_is_told_the_new_states_doubts(model, inner):
+    trust = Listening()
+    world = World(model, None, Rules(8), trust)
+    starts = [Start(np.zeros((64, 64, 3), np.uint8), np.zeros(7), seed) for seed in (3, 5)]
+    episodes, _ = advance(world, begin(world, starts), np.zeros((2, 4, 7), np.float32))
+    clocks = [0, 1, 2, 3, 4] if inner == 1 else [0, 2, 2, 4, 4]
+    assert np.stack(trust.told) == pytest.approx(np.array([[[0.01 * c, 0.003], [0.01 * c, 0.005]] for c in clocks]))
+    assert trust.told[0].dtype == np.float64
+    advance(world, select(episodes, [1]), np.zeros((1, inner, 7), np.float32))  # a fork
+    assert trust.told[-1] == pytest.approx(np.array([[0.01 * (4 + inner), 0.005]]))
+
+
+def test_trust_is_told_no_doubts_by_a_model_without():
+    trust = Listening()
+    env = gym.make(LEARNED[0], **kwargs(trust=trust))
+    env.reset(seed=0)
+    env.step(action())
+    assert trust.told == [None, None]
     env.close()
 
 

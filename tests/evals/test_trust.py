@@ -12,6 +12,7 @@ from wfm_sim.errors import UserError
 from wfm_sim.evals import trust_run
 from wfm_sim.evals.submission import Trust as SubmissionTrust
 from wfm_sim.evals.submission import TrustBin
+from wfm_sim.evals.trust import trust_along
 from wfm_sim.evals.trust_summary import abstention, collapse, exploitation, summarise
 from wfm_sim.tolerance import TOLERANCE
 from wfm_sim.trust import Trust, TrustConfig, TrustNetwork, TrustState
@@ -97,6 +98,21 @@ def test_the_exploiter_is_caught_or_not() -> None:
     assert found["imagined_success"]["value"] == 1 and found["true_success"]["value"] == pytest.approx(1 / 3)
     assert found["untrusted"]["value"] == 0.5 and found["false_successes"] == 4
     assert found["false_successes_untrusted"]["value"] == 0.75
+
+
+def test_a_rollouts_trust_is_that_of_its_frames_and_doubts() -> None:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"widths": (8, 8, 8), "embedding": 8, "read": 8, "hidden": 8}
+    plain, doubtful = (Trust(TrustNetwork(TrustConfig(**sizes, doubts=d))) for d in (False, True))
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, 4, 64, 64, 3), dtype=np.uint8)
+    actions, poses = rng.uniform(0, 0.05, (2, 3, 7)).astype(np.float32), rng.uniform(0, 0.3, (2, 4, 7))
+    none, some = np.zeros((2, 4, 2), np.float32), rng.uniform(0, 0.05, (2, 4, 2)).astype(np.float32)
+    told = trust_along(doubtful, frames, actions, poses, some)["trust"]
+    assert told.shape == (2, 4) and (told[:, 0] == 1).all()
+    assert (told[:, 1:] != trust_along(doubtful, frames, actions, poses, none)["trust"][:, 1:]).all()
+    aside = trust_along(plain, frames, actions, poses, some)["trust"]
+    assert np.array_equal(aside, trust_along(plain, frames, actions, poses, none)["trust"])
 
 
 class FrozenModel:

@@ -13,7 +13,7 @@ from wfm_sim.policies.exploiter import Scene, Shooting, exploit, random_chunks
 from wfm_sim.training.collect import CollectConfig, collect
 from wfm_sim.training.trust import TrustRecipe, TrustTask, measure, predict, targets, train_trust
 from wfm_sim.training.trust_exploits import ExploitPlan, exploits
-from wfm_sim.training.trust_rollouts import RolloutPlan, Rollouts, record
+from wfm_sim.training.trust_rollouts import RolloutPlan, Rollouts, record, roll_out
 from wfm_sim.trust import TrustConfig, TrustNetwork, load_trust
 from wfm_sim.world_model import WorldModelSpec
 
@@ -50,6 +50,39 @@ class Still:
         return State(frames, state.clock + 1), frames[:, None]
 
 
+@dataclass(frozen=True)
+class DoubtfulState(State):
+    @property
+    def doubts(self):
+        return np.stack([0.01 * self.clock, np.where(self.clock > 0, 0.01, 0.0)], axis=1)
+
+    def __getitem__(self, rows):
+        return DoubtfulState(self.frames[rows], self.clock[rows])
+
+
+class Doubtful(Still):
+    """Doubts a centimetre more at every step."""
+
+    spec = replace(Still.spec, name="doubtful")
+
+    def start(self, frames, *, seeds=None):
+        return DoubtfulState(**vars(super().start(frames, seeds=seeds)))
+
+    def step(self, state, condition):
+        state, frames = super().step(state, condition)
+        return DoubtfulState(**vars(state)), frames
+
+
+class DoubtfulPairs(Doubtful):
+    """Two frames at a time."""
+
+    spec = replace(Doubtful.spec, frames_per_step=2)
+
+    def step(self, state, condition):
+        state, frames = super().step(state, condition[:, :1])
+        return state, np.repeat(frames, 2, axis=1)
+
+
 class Brightness:
     """A judge that likes bright frames."""
 
@@ -77,7 +110,9 @@ def made(rows, steps=8, seed=0, lengths=None):
     actions = rng.uniform(-0.05, 0.05, (rows, steps, 7)).astype(np.float32)
     poses = rng.uniform(0, 0.3, (rows, steps + 1, 7)).astype(np.float32)
     error = np.where(out, 9.0, 1.0).astype(np.float32)
-    return Rollouts(frames, actions, poses, error, np.full(rows, steps) if lengths is None else np.array(lengths))
+    doubts = rng.uniform(0, 0.05, (rows, steps + 1, 2)).astype(np.float32)
+    lengths = np.full(rows, steps) if lengths is None else np.array(lengths)
+    return Rollouts(frames, actions, poses, error, doubts, lengths)
 
 
 def test_recorded_episodes_are_imagined_compared_and_kept(data, tmp_path):
@@ -96,6 +131,20 @@ def test_recorded_episodes_are_imagined_compared_and_kept(data, tmp_path):
     assert Still.calls == 20 and np.array_equal(again.frames, rollouts.frames)
     record(Still(), [data], replace(plan, steps=9), tmp_path)
     assert Still.calls > 20
+
+
+def test_rollouts_keep_the_models_own_doubts(data, tmp_path):
+    plan = RolloutPlan(2, steps=5)
+    found = record(Doubtful(), [data], plan, tmp_path)
+    assert found.doubts.shape == (2, 6, 2) and found.doubts.dtype == np.float32
+    assert found.doubts[1] == pytest.approx(np.array([[0.01 * t, 0.01 * (t > 0)] for t in range(6)]))
+    assert np.array_equal(record(Doubtful(), [data], plan, tmp_path).doubts, found.doubts)
+    without = record(Still(), [data], plan, tmp_path)
+    assert without.doubts.shape == (2, 6, 2) and not without.doubts.any()
+    frames, doubts = roll_out(DoubtfulPairs(), found.frames[:, 0], found.actions, [0, 1])
+    assert frames.shape[:2] == (2, 6) and doubts[0, :, 0] == pytest.approx([0, 0.01, 0.01, 0.02, 0.02, 0.03])
+    shots = exploits(Doubtful(), Brightness(), [data], ExploitPlan(1, Shooting(4, 3, 2, 2)), tmp_path)
+    assert shots.doubts[..., 0] == pytest.approx(0.01 * np.minimum(np.arange(5), shots.lengths[:, None]))
 
 
 def test_exploits_please_the_judge_and_are_compared_with_the_twin(data, tmp_path):
@@ -154,19 +203,22 @@ def test_padding_repeats_the_end():
     assert np.array_equal(both.poses[0, 5], short.poses[0, 3])
 
 
-def test_the_network_sees_a_rollout_as_the_environments_do():
+@pytest.mark.parametrize("doubts", [False, True])
+def test_the_network_sees_a_rollout_as_the_environments_do(doubts):
     """Whole rollouts in training and step by step in use: the same numbers."""
     from wfm_sim.trust import Trust
 
     torch.manual_seed(0)
-    network = TrustNetwork(TrustConfig(widths=(8, 8, 8), embedding=8, read=8, hidden=8)).eval()
+    network = TrustNetwork(TrustConfig(widths=(8, 8, 8), embedding=8, read=8, hidden=8, doubts=doubts)).eval()
     rollouts = made(2, 4)
+    told = rollouts.doubts.astype(np.float64)
     logits = predict(network, rollouts)
     trust = Trust(network)
-    state = trust.start(rollouts.frames[:, 0], rollouts.poses[:, 0])
+    state = trust.start(rollouts.frames[:, 0], rollouts.poses[:, 0], told[:, 0])
     assert state.horizon == pytest.approx(1 / (1 + np.exp(-logits[:, 0, 1])), abs=1e-5)
     for t in range(4):
-        state = trust.step(state, rollouts.frames[:, t + 1], rollouts.actions[:, t], rollouts.poses[:, t + 1])
+        imagined = (rollouts.frames[:, t + 1], rollouts.actions[:, t], rollouts.poses[:, t + 1])
+        state = trust.step(state, *imagined, told[:, t + 1])
         assert state.trust == pytest.approx(1 / (1 + np.exp(-logits[:, t + 1, 0])), abs=1e-5)
 
 
@@ -195,6 +247,8 @@ def test_train_trust_from_end_to_end(data, tmp_path):
     assert trust.world_model == {"name": "still", "hash": None} and trust.tolerance["distance"] == 5.0
     assert trust.quality["training_episodes"] == 4 and trust.quality["episodes"] == 3 and trust.quality["steps"] == 2
     assert json.loads((tmp_path / "quality.json").read_text())["episodes"] == 3
+    assert not trust.config.doubts
+    assert load_trust(train_trust(Doubtful(), [data], tmp_path / "doubtful", recipe)).config.doubts
 
     class Another(Still):
         spec = replace(Still.spec, name="another")
