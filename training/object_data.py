@@ -46,6 +46,12 @@ class Bodies:
         return np.isfinite(self.position[..., 0])
 
     @property
+    def hand(self) -> NDArray[np.float32]:
+        """float32 [N, 2], pixels: where the gripper is in the frame, through the camera of its episode."""
+        shift = np.nanmean(self.place - project(self.projection, self.position), axis=1)
+        return np.asarray((project(self.projection, self.gripper[:, :3]) + shift).astype(np.float32))
+
+    @property
     def seen(self) -> NDArray[np.bool_]:
         """bool [N, K]: enough of it is visible."""
         return np.asarray(self.frames.objects[..., 2] >= SEEN_AREA)

@@ -26,7 +26,7 @@ from wfm_sim.models.causal_world import CausalWorldModel, WorldConfig, frames_to
 from wfm_sim.models.checkpoint import load, save
 from wfm_sim.models.object_dynamics import STEP_SCALE, ObjectDynamics, ObjectMemory
 from wfm_sim.models.object_memory import ObjectConfig
-from wfm_sim.models.object_reader import CELL, CENTRE, PLACE, POSITION, POSITION_SCALE, YAW, ObjectReader
+from wfm_sim.models.object_reader import CELL, CENTRE, HAND, PLACE, POSE, POSITION, POSITION_SCALE, YAW, ObjectReader
 from wfm_sim.training.loop import LoopConfig, launch
 from wfm_sim.training.object_data import Bodies, load_bodies
 
@@ -70,6 +70,7 @@ class ReaderTask:
         self.recipe = recipe
         size = load(recipe.init, dtype=torch.float32).cfg.frame_size
         self.bodies, self.val = _bodies(recipe, size)
+        self.hand = {id(bodies): bodies.hand for bodies in (self.bodies, self.val)}
         self.model = ObjectReader(size, recipe.objects.width)
         pose = torch.from_numpy(np.array(self.bodies.gripper))
         self.model.pose_mean.copy_(pose.mean(dim=0))
@@ -81,30 +82,36 @@ class ReaderTask:
         # brighter, darker, noisier: the look of a frame must not matter
         gain = 1 + 0.1 * torch.randn(len(frames), 3, 1, 1, generator=generator)
         frames = frames * gain + 0.03 * torch.randn(frames.shape, generator=generator)
-        cells, pose = self.model(frames)
-        return self._errors(self.bodies, np.sort(index), cells, pose)
+        return self._errors(self.bodies, np.sort(index), self.model(frames))
 
-    def _errors(
-        self, bodies: Bodies, index: np.ndarray, cells: Tensor, pose: Tensor
-    ) -> tuple[Tensor, dict[str, float]]:
-        truth, there, column, line = _targets(bodies, index, (cells.shape[2], cells.shape[3]))
-        heat = truth["heat"]
-        p = cells[:, CENTRE][:, 0].sigmoid().clamp(1e-5, 1 - 1e-5)
-        focal = torch.where(heat > 0.999, -((1 - p) ** 2) * p.log(), -((1 - heat) ** 4) * p**2 * (1 - p).log())
-        centre = focal.sum() / max(1, len(there[0]))
-        told = cells[torch.from_numpy(there[0]), :, line, column]
-        place = (told[:, PLACE] - truth["place"]).abs().mean()
-        position = F.smooth_l1_loss(told[:, POSITION], truth["position"], beta=0.05)
-        yaw = (told[:, YAW] - truth["yaw"]).abs().mean()
-        gripper = (torch.from_numpy(np.array(bodies.gripper[index])) - self.model.pose_mean) / self.model.pose_std
-        posed = F.smooth_l1_loss(pose, gripper, beta=0.1)
-        loss = centre + place + 3 * position + 0.3 * yaw + 2 * posed
+    def _errors(self, bodies: Bodies, index: np.ndarray, cells: Tensor) -> tuple[Tensor, dict[str, float]]:
+        truth = _targets(bodies, self.hand[id(bodies)], index, (cells.shape[2], cells.shape[3]))
+        frame = truth.frame
+        told = cells[frame, :, truth.cell[:, 1], truth.cell[:, 0]]
+        hand = cells[torch.arange(len(index)), :, truth.hand_cell[:, 1], truth.hand_cell[:, 0]][:, POSE]
+        centre = _focal(cells[:, CENTRE], truth.heat) / max(1, len(frame))
+        found = _focal(cells[:, HAND], truth.hand_heat) / len(index)
+        place = (told[:, PLACE] - truth.place).abs().mean()
+        # metres times ten; what both are off by in common matters less than where one is from the other
+        position = told[:, POSITION] * POSITION_SCALE + self.model.pose_mean[:3]
+        gripper = hand * self.model.pose_std + self.model.pose_mean
+        seen = position - gripper[frame, :3]
+        off = seen - (truth.position - truth.gripper[frame, :3])
+        alone = F.smooth_l1_loss(10 * position, 10 * truth.position, beta=0.05)
+        posed = F.smooth_l1_loss(hand, (truth.gripper - self.model.pose_mean) / self.model.pose_std, beta=0.1)
+        yaw = (told[:, YAW] - truth.yaw).abs().mean()
+        from_hand = F.smooth_l1_loss(10 * off, torch.zeros_like(off), beta=0.02)
+        loss = centre + found + place + 2 * alone + 2 * posed + 6 * from_hand + 0.3 * yaw
         metrics = {
             "centre": centre,
+            "hand": found,
             "place_px": place * CELL,
-            "position_mm": (told[:, POSITION] - truth["position"]).norm(dim=-1).mean() * POSITION_SCALE * 1000,
+            "seen_mm": off.norm(dim=-1).mean() * 1000,
+            "seen_median_mm": off.norm(dim=-1).median() * 1000,
             "yaw": yaw,
-            "gripper_mm": ((pose - gripper) * self.model.pose_std)[:, :3].norm(dim=-1).mean() * 1000,
+            "gripper_mm": (gripper - truth.gripper)[:, :3].norm(dim=-1).mean() * 1000,
+            "gripper_turn": (gripper - truth.gripper)[:, 3:6].abs().mean(),
+            "gripper_open": (gripper - truth.gripper)[:, 6].abs().mean(),
         }
         return loss, {k: float(v.detach()) for k, v in metrics.items()}
 
@@ -115,7 +122,7 @@ class ReaderTask:
         for i in range(0, len(self.val.gripper), 256):
             index = np.arange(i, min(i + 256, len(self.val.gripper)))
             frames = frames_to_tensor(np.array(self.val.frames.frames[index])[:, None])[:, :, 0]
-            rows.append(self._errors(self.val, index, *self.model(frames))[1])
+            rows.append(self._errors(self.val, index, self.model(frames))[1])
         result = {f"val_{k}": float(np.mean([r[k] for r in rows])) for k in rows[0]}
         first = self.val.frames.offsets[:-1]
         frames = frames_to_tensor(np.array(self.val.frames.frames[first])[:, None])[:, :, 0]
@@ -252,34 +259,68 @@ def _led(read: Tensor, before: Tensor, after: Tensor) -> Tensor:
     return torch.cat((out[:, :6], after[:, 6:]), dim=-1)
 
 
-def _targets(
-    bodies: Bodies, index: np.ndarray, grid: tuple[int, int]
-) -> tuple[dict[str, Tensor], tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
-    """What the reader is to say of frames: its map of centres, and of each visible object; which (frame, object) these
-    are, and their cells (column, line)."""
+@dataclass
+class _Targets:
+    """What the reader is to say of N frames with M visible objects.
+
+    Attributes:
+        heat, hand_heat: [N, h, w], 1 in the cell of an object's centre (the gripper's), less round it.
+        frame: int64 [M], in which frame each object is; cell: int64 [M, 2], in which column and line.
+        hand_cell: int64 [N, 2], the gripper's.
+        place: [M, 2], from the middle of the cell, in cells.
+        position, yaw: [M, 3] metres and [M, 2], as in `Reading`.
+        gripper: [N, 7].
+    """
+
+    heat: Tensor
+    hand_heat: Tensor
+    frame: Tensor
+    cell: Tensor
+    hand_cell: Tensor
+    place: Tensor
+    position: Tensor
+    yaw: Tensor
+    gripper: Tensor
+
+
+def _targets(bodies: Bodies, hand: np.ndarray, index: np.ndarray, grid: tuple[int, int]) -> _Targets:
+    """Of the frames `index`; hand: [N, 2], `Bodies.hand`."""
     seen = bodies.seen[index] & bodies.present[index]
     place = (bodies.place[index] + 0.5) / CELL
-    inside = (place >= 0).all(-1) & (place[..., 0] < grid[1]) & (place[..., 1] < grid[0])
+    inside = (place >= 0).all(-1) & (place < [grid[1], grid[0]]).all(-1)
     there = np.nonzero(seen & inside)
     at = place[there]
-    column, line = np.floor(at).astype(int).T
-    x, y = np.arange(grid[1]) + 0.5, np.arange(grid[0]) + 0.5
-    spots = np.exp(-((x - at[:, :1]) ** 2)[:, None, :] / 1.0 - ((y - at[:, 1:]) ** 2)[:, :, None] / 1.0)
-    heat = np.zeros((len(index), *grid), np.float32)
-    np.maximum.at(heat, there[0], spots.astype(np.float32))
-    heat[there[0], line, column] = 1
-    gripper = bodies.gripper[index][there[0]]
-    way = bodies.position[index][there] - gripper[:, :3]
-    c, s = np.cos(gripper[:, 5]), np.sin(gripper[:, 5])
-    way = np.stack((c * way[:, 0] + s * way[:, 1], -s * way[:, 0] + c * way[:, 1], way[:, 2]), axis=-1)
+    cell = np.floor(at).astype(np.int64)
+    held = ((hand[index] + 0.5) / CELL).clip(0, [grid[1] - 0.01, grid[0] - 0.01])
     yaw = 4 * bodies.yaw[index][there]
-    truth = {
-        "heat": heat,
-        "place": at - np.stack((column, line), axis=-1) - 0.5,
-        "position": way / POSITION_SCALE,
-        "yaw": np.stack((np.cos(yaw), np.sin(yaw)), axis=-1),
-    }
-    return {k: torch.from_numpy(v.astype(np.float32)) for k, v in truth.items()}, there, column, line
+    return _Targets(
+        heat=_heat(at, there[0], len(index), grid),
+        hand_heat=_heat(held, np.arange(len(index)), len(index), grid),
+        frame=torch.from_numpy(there[0]),
+        cell=torch.from_numpy(cell),
+        hand_cell=torch.from_numpy(np.floor(held).astype(np.int64)),
+        place=torch.from_numpy((at - cell - 0.5).astype(np.float32)),
+        position=torch.from_numpy(bodies.position[index][there]),
+        yaw=torch.from_numpy(np.stack((np.cos(yaw), np.sin(yaw)), axis=-1).astype(np.float32)),
+        gripper=torch.from_numpy(np.array(bodies.gripper[index])),
+    )
+
+
+def _heat(at: np.ndarray, frame: np.ndarray, frames: int, grid: tuple[int, int]) -> Tensor:
+    """[frames, h, w]: spots round places `at`, [M, 2] in cells, of the given frames; 1 in their own cells."""
+    x, y = np.arange(grid[1]) + 0.5, np.arange(grid[0]) + 0.5
+    spots = np.exp(-((x - at[:, :1]) ** 2)[:, None, :] - ((y - at[:, 1:]) ** 2)[:, :, None])
+    heat = np.zeros((frames, *grid), np.float32)
+    np.maximum.at(heat, frame, spots.astype(np.float32))
+    column, line = np.floor(at).astype(int).T
+    heat[frame, line, column] = 1
+    return torch.from_numpy(heat)
+
+
+def _focal(score: Tensor, heat: Tensor) -> Tensor:
+    """Focal loss of a map of centres (CenterNet's), summed: [N, h, w] each."""
+    p = score.sigmoid().clamp(1e-5, 1 - 1e-5)
+    return torch.where(heat > 0.999, -((1 - p) ** 2) * p.log(), -((1 - heat) ** 4) * p**2 * (1 - p).log()).sum()
 
 
 def _bodies(recipe: ObjectsRecipe, size: tuple[int, int]) -> tuple[Bodies, Bodies]:

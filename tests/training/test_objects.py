@@ -116,7 +116,7 @@ def test_noisy_starts_share_the_grippers_error(data: Path, tmp_path: Path) -> No
 
 def test_reader_and_dynamics_learn(data: Path, tmp_path: Path) -> None:
     recipe = replace(objects_debug(data, tmp_path / "run"), reader_batch=16, dynamics_batch=32)
-    for kind, metric in ((ReaderTask, "position_mm"), (DynamicsTask, "away_mm")):
+    for kind, metric in ((ReaderTask, "seen_mm"), (DynamicsTask, "away_mm")):
         torch.manual_seed(0)
         task = kind(recipe, 0)
         optimiser = torch.optim.AdamW(task.model.parameters(), lr=3e-3)

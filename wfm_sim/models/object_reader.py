@@ -1,8 +1,9 @@
 """Where is the gripper in this frame, and which objects lie where? A small convolutional network.
 
 Objects are found as peaks of a map (CenterNet, arXiv 1904.07850), so their number and order are free: each cell says
-how likely an object's centre is in it, and, if so, where exactly, where that is seen from the gripper, and how it is
-turned. The gripper's own pose is read off the frame as a whole.
+how likely an object's centre is in it, and, if so, where exactly, where that is in space, and how it is turned. The
+gripper is found likewise. Both are read where they are seen: so what cannot be known of the camera shifts them alike,
+and where an object is *from the gripper*, which is what decides its fate, is not touched by it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from wfm_sim.actions import ACTION_DIM
 
 CELL = 4  # pixels of a cell's side
-CENTRE, PLACE, POSITION, YAW = slice(0, 1), slice(1, 3), slice(3, 6), slice(6, 8)  # of a cell's outputs
-OUTPUTS = 8
+# Of a cell's outputs: an object's, and the gripper's.
+CENTRE, PLACE, POSITION, YAW, HAND, POSE = 0, slice(1, 3), slice(3, 6), slice(6, 8), 8, slice(9, 16)
+OUTPUTS = 16
 POSITION_SCALE = 0.1  # metres
 
 
@@ -58,7 +60,10 @@ class _Residual(nn.Module):
 
 
 class ObjectReader(nn.Module):
-    """Frames float32 [N, 3, H, W] in -1..1 -> cells [N, 8, H/4, W/4] and gripper poses [N, 7], both normalised."""
+    """Frames float32 [N, 3, H, W] in -1..1 -> cells [N, OUTPUTS, H/4, W/4].
+
+    Positions are in units of 0.1 m from the gripper's usual place, poses in deviations from the usual pose.
+    """
 
     pose_mean: Tensor
     pose_std: Tensor
@@ -74,14 +79,13 @@ class ObjectReader(nn.Module):
         cells = (frame_size[0] // 8) * (frame_size[1] // 8)
         self.narrow = nn.Conv2d(2 * width, 32, 1)
         self.whole = nn.Sequential(nn.Linear(32 * cells, 192), nn.SiLU())
-        self.pose = nn.Linear(192, ACTION_DIM)
         self.join = nn.Conv2d(2 * width, width, 1)
-        self.told = nn.Linear(192, width)  # a cell must know where the gripper is
+        self.told = nn.Linear(192, width)
         self.head = nn.Sequential(_Residual(width), nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, OUTPUTS, 1))
         self.register_buffer("pose_mean", torch.zeros(ACTION_DIM))
         self.register_buffer("pose_std", torch.ones(ACTION_DIM))
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, frames: Tensor) -> Tensor:
         n, _, h, w = frames.shape
         y, x = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, w), indexing="ij")
         where = torch.stack((x, y)).to(frames).expand(n, -1, -1, -1)
@@ -89,26 +93,20 @@ class ObjectReader(nn.Module):
         coarse = self.coarse(self.down(fine))
         whole = self.whole(F.silu(self.narrow(coarse)).flatten(1))
         up = F.interpolate(self.join(coarse), scale_factor=2, mode="bilinear")
-        return self.head(fine + up + self.told(whole)[..., None, None]), self.pose(whole)
-
-    def poses(self, out: Tensor) -> Tensor:
-        """float64 [N, 7] of what `forward` gives."""
-        return (out * self.pose_std + self.pose_mean).double()
+        out: Tensor = self.head(fine + up + self.told(whole)[..., None, None])
+        return out
 
     def read(self, frames: Tensor, slots: int, threshold: float = 0.3) -> Reading:
         """What frames [N, 3, H, W] show: up to `slots` objects each, the likeliest first."""
-        cells, pose = self(frames)
-        gripper = self.poses(pose)
-        likely = cells[:, 0].sigmoid()
+        cells = self(frames)
+        hand = cells[:, HAND].flatten(1).argmax(dim=1)
+        pose = cells[:, POSE].flatten(2)[torch.arange(len(cells)), :, hand]
+        gripper = (pose * self.pose_std + self.pose_mean).double()
+        likely = cells[:, CENTRE].sigmoid()
         peak = likely == F.max_pool2d(likely[:, None], 3, stride=1, padding=1)[:, 0]
         best, index = (likely * peak).flatten(1).topk(slots, dim=1)
         chosen = cells.flatten(2).transpose(1, 2).gather(1, index[..., None].expand(-1, -1, OUTPUTS))
         columns = torch.stack((index % cells.shape[3], index // cells.shape[3]), dim=-1).to(chosen)
         place = (columns + 0.5 + chosen[..., PLACE]) * CELL - 0.5
-        c, s = gripper[:, None, 5].cos().float(), gripper[:, None, 5].sin().float()
-        seen = chosen[..., POSITION] * POSITION_SCALE
-        position = torch.stack(
-            (c * seen[..., 0] - s * seen[..., 1], s * seen[..., 0] + c * seen[..., 1], seen[..., 2]), -1
-        )
-        yaw = F.normalize(chosen[..., YAW], dim=-1)
-        return Reading(gripper, (best > threshold).float(), place, position + gripper[:, None, :3].float(), yaw)
+        position = chosen[..., POSITION] * POSITION_SCALE + self.pose_mean[:3]
+        return Reading(gripper, (best > threshold).float(), place, position, F.normalize(chosen[..., YAW], dim=-1))
