@@ -188,11 +188,9 @@ class ActionTask:
             return None
         index = first[:, None] + np.arange(self.recipe.clip)
         here = self.bodies.present & self.bodies.seen
-        yaw = 4 * torch.from_numpy(self.bodies.yaw[index])
         drawn = draw(
             torch.from_numpy(self.bodies.place[index]).nan_to_num(0.0),
             torch.from_numpy(self.bodies.position[index][..., 2]).nan_to_num(0.0),
-            torch.stack((yaw.cos(), yaw.sin()), dim=-1).nan_to_num(0.0),
             torch.from_numpy(self.bodies.place[anchor]).nan_to_num(0.0),
             torch.from_numpy(here[anchor]) * told.float()[:, None],
             torch.from_numpy(np.stack([self.latents[i] for i in anchor])).float(),

@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from wfm_sim.errors import UserError
+from wfm_sim.models.checkpoint import fast_dtype
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class LoopConfig:
         ema: Decay of the averaged weights that are evaluated and exported.
         checkpoint_every, sample_every, log_every: In steps.
         ranks: Processes; on a CPU one per core, on GPUs one per card.
-        bf16: Autocast (a gain on GPUs and on CPUs with AMX or AVX512-BF16).
+        bf16: Autocast, where the machine multiplies bfloat16 natively (GPUs, CPUs with AMX or AVX512-BF16); elsewhere
+            it would be many times slower, and is switched off.
         compile: torch.compile (needs a C++ compiler on the CPU).
     """
 
@@ -56,6 +58,10 @@ class LoopConfig:
     log_every: int = 20
     muon: bool = True
     adamw_scale: float = 0.4
+
+    def __post_init__(self) -> None:
+        native = fast_dtype("cuda" if torch.cuda.is_available() else "cpu") == torch.bfloat16
+        object.__setattr__(self, "bf16", self.bf16 and native)
 
     def lr_at(self, step: int) -> float:
         """Warm-up, constant, linear decay (WSD): the constant part can be prolonged in a later run."""

@@ -32,8 +32,8 @@ from wfm_sim.training.object_data import Bodies, load_bodies
 
 # Per-number deviations by which a reading is off (metres, radians), and an object seen from the gripper: about those of
 # a trained reader on frames that it has not seen.
-GRIPPER_NOISE = (0.002, 0.002, 0.002, 0.02, 0.02, 0.02)
-OBJECT_NOISE, YAW_NOISE = 0.0025, 0.06
+GRIPPER_NOISE = (0.004, 0.004, 0.004, 0.03, 0.03, 0.03)
+OBJECT_NOISE, YAW_NOISE = 0.003, 0.1
 ROBUST = 0.002  # metres; errors below it count squared
 
 

@@ -110,8 +110,8 @@ def test_what_is_drawn_has_the_look_of_the_anchor_and_absent_objects_leave_nothi
     anchor = torch.zeros(1, 4, 8, 8)
     anchor[0, :, 2:4, 2:4] = torch.tensor([1.0, -2, 0, 3])[:, None, None]  # round pixel (11.5, 11.5)
     given, there = torch.tensor([[[11.5, 11.5], [3.5, 27.5]]]), torch.tensor([[[[25.5, 25.5], [3.5, 27.5]]]])
-    yaw, height = torch.tensor([1.0, 0.0]).expand(1, 1, 2, 2), torch.full((1, 1, 2), 0.05)
-    drawn = draw(there, height, yaw, given, torch.tensor([[1.0, 0.0]]), anchor, 4.0)
+    height = torch.full((1, 1, 2), 0.05)
+    drawn = draw(there, height, given, torch.tensor([[1.0, 0.0]]), anchor, 4.0)
     assert drawn.shape == (1, 4 + MARKS, 1, 8, 8)
     cell = drawn[0, :, 0, 6, 6] / drawn[0, 4, 0, 6, 6]
     assert cell[3] > 1 and cell[3] / cell[0] == pytest.approx(3, rel=1e-4) and cell[1] / cell[0] == pytest.approx(-2)

@@ -23,7 +23,7 @@ from wfm_sim.actions import apply_action
 from wfm_sim.models.object_dynamics import ObjectDynamics, ObjectMemory
 from wfm_sim.models.object_reader import ObjectReader
 
-MARKS = 5  # channels beside the look: there, height, heading (2), where it was given
+MARKS = 3  # channels beside the look: there, height, where it was given
 SIGMA = 0.8  # of an object's mark, latent cells
 
 
@@ -93,7 +93,6 @@ class ObjectModel(nn.Module):
         return draw(
             self.places(memory)[:, None],
             memory.position[:, None, :, 2],
-            memory.yaw[:, None],
             memory.place,
             memory.present,
             anchor,
@@ -110,16 +109,13 @@ def marks(places: Tensor, grid: tuple[int, int], cell: float) -> Tensor:
     return near_y[..., :, None] * near_x[..., None, :]
 
 
-def draw(
-    places: Tensor, heights: Tensor, yaws: Tensor, given: Tensor, present: Tensor, anchor: Tensor, cell: float
-) -> Tensor:
+def draw(places: Tensor, heights: Tensor, given: Tensor, present: Tensor, anchor: Tensor, cell: float) -> Tensor:
     """Objects as channels [B, C + MARKS, T, h, w]: a spot each, filled with its look in the anchor, and what else is
     known of it.
 
     Args:
         places: [B, T, K, 2], pixels, where they are.
         heights: [B, T, K], metres above the base.
-        yaws: [B, T, K, 2].
         given: [B, K, 2], pixels, where they are in the anchor.
         present: [B, K].
         anchor: [B, C, h, w].
@@ -129,7 +125,7 @@ def draw(
     there = marks(given, grid, cell) * present[..., None, None]
     look = torch.einsum("bkhw,bchw->bkc", there, anchor) / there.sum(dim=(2, 3)).clamp(min=0.5)[..., None]
     spots = marks(places, grid, cell) * present[:, None, :, None, None]  # [B, T, K, h, w]
-    told = torch.cat((torch.ones_like(heights)[..., None], 10 * heights[..., None], yaws), dim=-1)
+    told = torch.stack((torch.ones_like(heights), 10 * heights), dim=-1)
     filled = torch.cat((look[:, None].expand(-1, told.shape[1], -1, -1), told), dim=-1)
     out = torch.einsum("btkhw,btkc->bcthw", spots, filled)
     home = there.sum(dim=1)[:, None, None].expand(-1, -1, out.shape[2], -1, -1)
