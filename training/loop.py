@@ -23,6 +23,12 @@ from torch import Tensor, nn
 
 from wfm_sim.errors import UserError
 from wfm_sim.models.checkpoint import fast_dtype
+from wfm_sim.training.muon import Float32Muon
+
+
+def _bfloat16() -> bool:
+    """Whether this machine multiplies it natively."""
+    return fast_dtype("cuda" if torch.cuda.is_available() else "cpu") == torch.bfloat16
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,7 @@ class LoopConfig:
     adamw_scale: float = 0.4
 
     def __post_init__(self) -> None:
-        native = fast_dtype("cuda" if torch.cuda.is_available() else "cpu") == torch.bfloat16
-        object.__setattr__(self, "bf16", self.bf16 and native)
+        object.__setattr__(self, "bf16", self.bf16 and _bfloat16())
 
     def lr_at(self, step: int) -> float:
         """Warm-up, constant, linear decay (WSD): the constant part can be prolonged in a later run."""
@@ -100,8 +105,10 @@ def optimisers(model: nn.Module, cfg: LoopConfig) -> list[torch.optim.Optimizer]
     out: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(others, lr=cfg.lr, weight_decay=cfg.weight_decay, betas=(0.9, 0.98))
     ]
-    if matrices:
+    if matrices and _bfloat16():
         out.append(torch.optim.Muon(matrices, lr=cfg.lr, weight_decay=cfg.weight_decay, adjust_lr_fn="match_rms_adamw"))
+    elif matrices:
+        out.append(Float32Muon(matrices, lr=cfg.lr, weight_decay=cfg.weight_decay))
     return out
 
 

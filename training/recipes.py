@@ -67,7 +67,10 @@ def action_nano_objects(data: Path, out: Path) -> ActionRecipe:
     What becomes of an object is told, so that a probe of objects need not ask for it.
     """
     base = action_nano_forcing(data, out)
-    return replace(base, presence=0.0, place=0.0, loop=replace(base.loop, steps=2500, decay=0.6, sample_every=250))
+    loop = replace(
+        base.loop, steps=1000, lr=1.2e-3, warmup=50, decay=0.6, ema=0.997, sample_every=250, checkpoint_every=50
+    )
+    return replace(base, presence=0.0, place=0.0, loop=loop)
 
 
 def objects_nano(data: Path, out: Path) -> ObjectsRecipe:
