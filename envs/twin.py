@@ -219,9 +219,12 @@ class TabletopMuJoCoEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
         """Free the renderers."""
         self._sim.close()
 
-    def object_views(self) -> list[ObjectView]:
-        """Every block of the scene as the camera sees it now, the target first."""
-        masks = self._sim.block_masks()
+    def object_views(self, seen: bool = True) -> list[ObjectView]:
+        """Every block of the scene as the camera sees it now, the target first.
+
+        seen: Whether to look; without, every block counts as hidden, and nothing is drawn.
+        """
+        masks = self._sim.block_masks() if seen else np.zeros((len(self.scene.blocks), 0, 0), bool)
         views = []
         for i, block in enumerate(self.scene.blocks):
             rows, columns = np.nonzero(masks[i])

@@ -28,12 +28,9 @@ from wfm_sim.errors import UserError
 from wfm_sim.models.causal_world import CausalWorldModel
 from wfm_sim.models.checkpoint import load, save
 from wfm_sim.models.dit import block_causal_mask
-from wfm_sim.models.object_memory import draw
 from wfm_sim.training.action_recipe import ActionRecipe, encode_all, probe_path
 from wfm_sim.training.frames import Frames, load_frames
-from wfm_sim.training.object_data import load_bodies
 from wfm_sim.training.object_probe import SEEN_AREA, cover, load_probe, object_errors
-from wfm_sim.training.objects import with_objects
 from wfm_sim.video_metrics import moving_psnr, psnr
 
 
@@ -66,7 +63,6 @@ class _Batch:
         noise, time: Of the flow; time [B, T], 0 for given frames.
         given: bool [B, T].
         condition: Actions and poses [B, T, A].
-        objects: What is told of objects [B, c, T, h, w], or None.
         hide_given: Whether later frames may not look at the first.
     """
 
@@ -81,7 +77,6 @@ class _Batch:
     time: Tensor
     given: Tensor
     condition: Tensor
-    objects: Tensor | None
     hide_given: bool
 
 
@@ -90,17 +85,14 @@ class ActionTask:
 
     def __init__(self, recipe: ActionRecipe) -> None:
         self.recipe = recipe
+        start = load(recipe.init, dtype=torch.float32)
         cfg = recipe.world
-        start = with_objects(load(recipe.init, dtype=torch.float32), cfg.objects)
         self.world = CausalWorldModel(cfg)
         self.world.tokenizer.load_state_dict(start.tokenizer.state_dict())
         self.world.latent_mean.copy_(start.latent_mean)
         self.world.latent_std.copy_(start.latent_std)
         if recipe.init_net:
             self.world.net.load_state_dict(start.net.state_dict())
-        if self.world.objects is not None and start.objects is not None:
-            self.world.objects.load_state_dict(start.objects.state_dict())
-            self.world.objects.requires_grad_(False)
         self.world.tokenizer.requires_grad_(False)
         self.model = self.world.net
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -109,9 +101,6 @@ class ActionTask:
         cache = recipe.out.parent / "cache"
         self.data = load_frames(recipe.data, cfg.frame_size, cache, recipe.split, recipe.hold_out)
         self.latents = encode_all(self.world, self.data, recipe.loop.bf16)
-        self.bodies = None
-        if cfg.objects is not None:
-            self.bodies = load_bodies(recipe.data, cfg.frame_size, cache, recipe.split, recipe.hold_out)
         self.probe = None
         if recipe.asks_probe and self.data.objects.shape[1]:
             self.probe = load_probe(probe_path(self.data), cfg.latent_shape[0]).to(self.device)
@@ -181,23 +170,6 @@ class ActionTask:
         near_y = torch.exp(-((y - place[..., 1:]) ** 2) / 2)
         return torch.einsum("btkh,btkw->bthw", near_y, near_x)[:, None].to(self.device)
 
-    def _told_of_objects(self, first: np.ndarray, anchor: np.ndarray, told: Tensor) -> Tensor | None:
-        """The true places of the objects that the anchor shows, as channels [B, c, T, h, w]; zeros in rows that are not
-        `told` of them, bool [B], so that the network can also do without."""
-        if self.bodies is None:
-            return None
-        index = first[:, None] + np.arange(self.recipe.clip)
-        here = self.bodies.present & self.bodies.seen
-        drawn = draw(
-            torch.from_numpy(self.bodies.place[index]).nan_to_num(0.0),
-            torch.from_numpy(self.bodies.position[index][..., 2]).nan_to_num(0.0),
-            torch.from_numpy(self.bodies.place[anchor]).nan_to_num(0.0),
-            torch.from_numpy(here[anchor]) * told.float()[:, None],
-            torch.from_numpy(np.stack([self.latents[i] for i in anchor])).float(),
-            self._cell,
-        )
-        return drawn.to(self.device)
-
     def _moved(self, first: np.ndarray, anchor: np.ndarray) -> np.ndarray:
         """bool [B, T, K], objects seen in a frame that move or have moved since the anchor."""
         index = first[:, None] + np.arange(self.recipe.clip)
@@ -258,7 +230,6 @@ class ActionTask:
             time=(time * ~given).to(self.device),
             given=given.to(self.device),
             condition=condition.to(self.device),
-            objects=self._told_of_objects(first, anchor, torch.rand(b, generator=generator) >= r.untold),
             hide_given=bool(torch.rand((), generator=generator) < 0.5),
         )
 
@@ -269,8 +240,6 @@ class ActionTask:
         extra = batch.previous
         if self.recipe.world.anchor:
             extra = torch.cat((extra, batch.shown.expand_as(extra)), dim=1)
-        if batch.objects is not None:
-            extra = torch.cat((extra, batch.objects), dim=1)
         mask = self.masks[batch.hide_given]
         if torch.is_autocast_enabled(self.device.type):
             mask = tuple(strip.to(torch.bfloat16) for strip in mask)

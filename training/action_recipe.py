@@ -16,13 +16,10 @@ from wfm_sim.data import open_dataset
 from wfm_sim.errors import UserError, unknown
 from wfm_sim.models.causal_world import CausalWorldModel, WorldConfig
 from wfm_sim.models.checkpoint import load
-from wfm_sim.models.object_memory import ObjectConfig
 from wfm_sim.models.presets import nano_tabletop
 from wfm_sim.training.frames import Frames, load_frames
 from wfm_sim.training.loop import LoopConfig, launch
-from wfm_sim.training.object_data import load_bodies
 from wfm_sim.training.object_probe import fit_probe
-from wfm_sim.training.objects import remembering
 from wfm_sim.training.tokenizer import TokenizerRecipe, TokenizerTask
 
 
@@ -46,7 +43,6 @@ class ActionRecipe:
             and what a rollout is judged by.
         presence, place: Weight of what a frozen probe (wfm_sim.training.object_probe) says of the same objects: how
             much of each is missing, and how far it is from its place, in latent cells.
-        untold: Share of clips whose objects a model with a memory of them is not told of.
         contact: Chance weight of clips in which a known object moves, relative to 1 for others.
     """
 
@@ -69,7 +65,6 @@ class ActionRecipe:
     objects: float = 16.0
     presence: float = 0.0
     place: float = 0.0
-    untold: float = 0.1
     contact: float = 3.0
     init_net: bool = False
     tokenizer_steps: int = 0
@@ -115,7 +110,8 @@ def prepare(recipe: ActionRecipe) -> ActionRecipe:
     """
     start = load(recipe.init, dtype=torch.float32)
     taken = start.cfg if recipe.init_net else replace(recipe.world, tokenizer=start.cfg.tokenizer)
-    recipe = replace(recipe, world=remembering(taken, _objects(recipe, start)))
+    # a memory of objects belongs to the pictures that it was trained on: `train objects` gives a new one afterwards
+    recipe = replace(recipe, world=replace(taken, objects=None))
     if recipe.replay and recipe.one_step < 1:
         raise UserError("replay needs one_step=1")
     if recipe.hold_out:
@@ -137,19 +133,6 @@ def prepare(recipe: ActionRecipe) -> ActionRecipe:
         with suppress(UserError):
             load_frames(recipe.data, recipe.world.frame_size, recipe.out.parent / "cache", recipe.val_split)
     return recipe
-
-
-def _objects(recipe: ActionRecipe, start: CausalWorldModel) -> ObjectConfig | None:
-    """The memory of objects that `init` has, where the data says what to remember."""
-    if start.cfg.objects is None:
-        return None
-    cache = recipe.out.parent / "cache"
-    try:
-        load_bodies(recipe.data, start.cfg.frame_size, cache, recipe.split, recipe.hold_out)
-    except UserError as error:
-        print(f"without the memory of objects: {error}")
-        return None
-    return start.cfg.objects
 
 
 def _tune_tokenizer(recipe: ActionRecipe) -> CausalWorldModel:

@@ -1,4 +1,4 @@
-"""Training of a simulator's memory of objects: the reader of frames, and the dynamics.
+"""Training of a simulator's memory of objects: the reader of frames, the dynamics, the painter (`object_painting`).
 
 The reader learns from every frame of collected episodes where the gripper and each visible block are. The dynamics
 learns from the recorded positions alone, unrolled over many steps on its own outcomes, from starts that are as far off
@@ -22,18 +22,22 @@ from torch import Tensor
 
 from wfm_sim.data.files import atomic_path
 from wfm_sim.errors import UserError
-from wfm_sim.models.causal_world import CausalWorldModel, WorldConfig, frames_to_tensor
+from wfm_sim.models.causal_world import CausalWorldModel, frames_to_tensor
 from wfm_sim.models.checkpoint import load, save
 from wfm_sim.models.object_dynamics import STEP_SCALE, ObjectDynamics, ObjectMemory
 from wfm_sim.models.object_memory import ObjectConfig
 from wfm_sim.models.object_reader import CELL, CENTRE, HAND, PLACE, POSE, POSITION, POSITION_SCALE, YAW, ObjectReader
+from wfm_sim.training.action_recipe import encode_all
 from wfm_sim.training.loop import LoopConfig, launch
 from wfm_sim.training.object_data import Bodies, load_bodies
+from wfm_sim.training.object_painting import PainterTask, Painting
+from wfm_sim.training.object_states import States, play_states
 
 # Per-number deviations by which a reading is off (metres, radians), and an object seen from the gripper: about those of
 # a trained reader on frames that it has not seen.
 GRIPPER_NOISE = (0.004, 0.004, 0.004, 0.03, 0.03, 0.03)
 OBJECT_NOISE, YAW_NOISE = 0.003, 0.1
+UNSEEN_SEED = 1000  # of episodes without frames; no data set should have it
 ROBUST = 0.002  # metres; errors below it count squared
 
 
@@ -47,7 +51,9 @@ class ObjectsRecipe:
         objects: Its sizes.
         reader, dynamics: The two trainings.
         reader_batch: Frames per step and rank; dynamics_batch: Clips.
-        unroll: Longest clips that the dynamics is unrolled over, in steps.
+        unroll: Clips that the dynamics is unrolled over, in steps.
+        unseen: Further episodes that it learns from, played in the twin without frames.
+        painter, painting: The third training, and how it is done.
     """
 
     data: Path
@@ -58,7 +64,10 @@ class ObjectsRecipe:
     dynamics: LoopConfig = field(default_factory=lambda: LoopConfig(steps=4000))
     reader_batch: int = 48
     dynamics_batch: int = 192
-    unroll: int = 16
+    unroll: int = 24
+    unseen: int = 0
+    painter: LoopConfig = field(default_factory=lambda: LoopConfig(steps=2400))
+    painting: Painting = field(default_factory=Painting)
     split: str | None = "train"
     val_split: str | None = "val"
 
@@ -146,12 +155,13 @@ class DynamicsTask:
     def __init__(self, recipe: ObjectsRecipe, rank: int) -> None:
         self.recipe = recipe
         size = load(recipe.init, dtype=torch.float32).cfg.frame_size
-        self.bodies, self.val = _bodies(recipe, size)
+        bodies, self.val = _bodies(recipe, size)
+        self.bodies = States(bodies.frames.offsets, bodies.gripper, bodies.position, bodies.yaw)
+        if recipe.unseen:
+            self.bodies = States.cat([self.bodies, _unseen(recipe)])
         self.model = ObjectDynamics(recipe.objects.hidden)
-        t = recipe.unroll
-        self.starts = np.concatenate(
-            [np.arange(a, b - t) for a, b in pairwise(self.bodies.frames.offsets) if b - a > t]
-        )
+        t, offsets = recipe.unroll, self.bodies.offsets
+        self.starts = np.concatenate([np.arange(a, b - t) for a, b in pairwise(offsets) if b - a > t])
         step = np.linalg.norm(np.diff(np.nan_to_num(self.bodies.position), axis=0), axis=-1).max(axis=-1) > 0.002
         moves = np.concatenate(([0], np.cumsum(step), [step.sum()]))
         busy = moves[self.starts + t] - moves[self.starts] > 0
@@ -218,7 +228,7 @@ class DynamicsTask:
 
 
 def clips(
-    bodies: Bodies, first: np.ndarray, steps: int, generator: torch.Generator | None = None
+    bodies: Bodies | States, first: np.ndarray, steps: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Clips of steps + 1 frames: gripper float64 [B, T, 7], positions [B, T, K, 3], headings [B, T, K, 2] (cosine and
     sine of four times them) and which objects there are [B, K]. With a generator, half of them are mirrored."""
@@ -333,53 +343,64 @@ def _bodies(recipe: ObjectsRecipe, size: tuple[int, int]) -> tuple[Bodies, Bodie
         return bodies, bodies
 
 
+def _unseen(recipe: ObjectsRecipe) -> States:
+    return play_states(recipe.out.parent / "cache" / "states", recipe.unseen, UNSEEN_SEED)
+
+
 def _export(model: torch.nn.Module, path: Path) -> None:
     with atomic_path(path) as partial_path:
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial_path)
 
 
+class _PainterTask(PainterTask):
+    """The painter of a recipe, as the training loop wants it."""
+
+    def __init__(self, recipe: ObjectsRecipe, rank: int) -> None:
+        world = with_objects(load(recipe.init, dtype=torch.float32), None)
+        bodies, val = _bodies(recipe, world.cfg.frame_size)
+        latents = encode_all(world, bodies.frames, recipe.painter.bf16)
+        super().__init__(world, bodies, val, latents, recipe.painting, recipe.objects.painter)
+
+    def export(self, path: Path, about: dict[str, Any]) -> None:
+        _export(self.model, path)
+
+    def extra_state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_extra_state(self, state: dict[str, Tensor]) -> None:
+        """All rollouts begin anew where a checkpoint is."""
+
+
+PARTS: dict[str, Callable[..., Any]] = {"reader": ReaderTask, "dynamics": DynamicsTask, "painter": _PainterTask}
+
+
 def train_objects(recipe: ObjectsRecipe) -> Path:
-    """Train both networks, resuming what is there, and put them into a copy of `init`: <out>/model.safetensors.
+    """Train the three networks, resuming what is there, and put them into a copy of `init`: <out>/model.safetensors.
 
     Raises:
-        UserError: no such world model, or data without objects.
+        UserError: no such world model, data without objects, or checkpoints between two cycles of the painter.
     """
+    if recipe.painter.checkpoint_every % recipe.painting.cycle:
+        raise UserError(f"the painter's checkpoints must be multiples of {recipe.painting.cycle} steps apart")
     start = load(recipe.init, dtype=torch.float32)
     bodies, _ = _bodies(recipe, start.cfg.frame_size)
-    parts: tuple[tuple[str, Callable[..., Any], LoopConfig], ...] = (
-        ("reader", ReaderTask, recipe.reader),
-        ("dynamics", DynamicsTask, recipe.dynamics),
-    )
-    for name, task, loop in parts:
-        launch(partial(task, recipe), loop, recipe.out / name, {})
+    if recipe.unseen:
+        _unseen(recipe)
+    for name, task in PARTS.items():
+        launch(partial(task, recipe), getattr(recipe, name), recipe.out / name, {})
     world = with_objects(start, recipe.objects)
     assert world.objects is not None
-    world.objects.reader.load_state_dict(load_file(recipe.out / "reader" / "model.safetensors"))
-    world.objects.dynamics.load_state_dict(load_file(recipe.out / "dynamics" / "model.safetensors"))
+    for name in PARTS:
+        getattr(world.objects, name).load_state_dict(load_file(recipe.out / name / "model.safetensors"))
     world.objects.projection.copy_(torch.from_numpy(bodies.projection))
     path = recipe.out / "model.safetensors"
     save(world, path, about={**start.metadata, "objects": recipe.data.name})
     return path
 
 
-def remembering(cfg: WorldConfig, objects: ObjectConfig | None) -> WorldConfig:
-    """The same simulator with a memory of objects, or without one: its network takes more or fewer channels."""
-    had, c = cfg.objects, cfg.dit.in_channels
-    own = cfg.dit.extra_channels - (had.channels(c) if had else 0)
-    extra = own + (objects.channels(c) if objects else 0)
-    return replace(cfg, objects=objects, dit=replace(cfg.dit, extra_channels=extra))
-
-
 def with_objects(world: CausalWorldModel, objects: ObjectConfig | None) -> CausalWorldModel:
-    """The same world with a (fresh) memory of objects, or without one; the network's new channels have weights of zero.
-    The world itself where nothing is to change."""
-    if world.cfg.objects == objects:
-        return world
-    other = CausalWorldModel(remembering(world.cfg, objects))
-    state = {k: v for k, v in world.state_dict().items() if not k.startswith("objects.")}
-    name = "net.x_embedder.proj.1.weight"
-    inputs = other.cfg.dit.patch_inputs  # those of the objects come last
-    state[name] = F.pad(state[name][:, :inputs], (0, max(0, inputs - state[name].shape[1])))
-    other.load_state_dict(state, strict=False)
+    """The same world with a (fresh) memory of objects, or without one."""
+    other = CausalWorldModel(replace(world.cfg, objects=objects))
+    other.load_state_dict({k: v for k, v in world.state_dict().items() if not k.startswith("objects.")}, strict=False)
     other.metadata = world.metadata
     return other

@@ -11,6 +11,7 @@ from wfm_sim.models.presets import nano_dit, nano_rigid, nano_rooms, nano_tablet
 from wfm_sim.training.action_recipe import ActionRecipe
 from wfm_sim.training.camera_recipe import CameraRecipe
 from wfm_sim.training.loop import LoopConfig
+from wfm_sim.training.object_painting import Painting
 from wfm_sim.training.objects import ObjectsRecipe
 from wfm_sim.training.tokenizer import TokenizerRecipe
 from wfm_sim.training.video import VideoRecipe
@@ -61,31 +62,37 @@ def action_nano_forcing(data: Path, out: Path) -> ActionRecipe:
     )
 
 
-def action_nano_objects(data: Path, out: Path) -> ActionRecipe:
-    """nano-tabletop, third part: how to draw what its memory of objects says, on its own frames.
-
-    What becomes of an object is told, so that a probe of objects need not ask for it.
-    """
-    base = action_nano_forcing(data, out)
-    loop = replace(
-        base.loop, steps=1000, lr=1.2e-3, warmup=50, decay=0.6, ema=0.997, sample_every=250, checkpoint_every=50
-    )
-    return replace(base, presence=0.0, place=0.0, loop=loop)
-
-
 def objects_nano(data: Path, out: Path) -> ObjectsRecipe:
     """The memory of objects of nano-tabletop."""
     loop = LoopConfig(steps=2400, lr=2e-3, decay=0.6, ema=0.998, checkpoint_every=200, sample_every=400)
-    return ObjectsRecipe(data, out, reader=loop, dynamics=replace(loop, steps=3000, lr=1.5e-3, sample_every=500))
+    return ObjectsRecipe(
+        data,
+        out,
+        reader=loop,
+        dynamics=replace(loop, steps=6000, lr=1.5e-3, sample_every=500),
+        unseen=4000,
+        painter=replace(loop, warmup=50, ema=0.995, checkpoint_every=96, sample_every=192),
+    )
 
 
 def objects_debug(data: Path, out: Path) -> ObjectsRecipe:
     """Ten steps of tiny networks."""
     loop = LoopConfig(steps=10, warmup=2, checkpoint_every=5, sample_every=5, log_every=1)
-    small = ObjectConfig(width=16, hidden=32)
+    small = ObjectConfig(width=16, hidden=32, painter=16)
+    painting = Painting(groups=1, rows=2, steps=3, again=2)
     return ObjectsRecipe(
-        data, out, objects=small, reader=loop, dynamics=loop, reader_batch=4, dynamics_batch=4, unroll=4, split=None
-    )  # fmt: skip
+        data,
+        out,
+        objects=small,
+        reader=loop,
+        dynamics=loop,
+        reader_batch=4,
+        dynamics_batch=4,
+        unroll=4,
+        painter=replace(loop, checkpoint_every=3),
+        painting=painting,
+        split=None,
+    )
 
 
 def action_bridge(data: Path, out: Path) -> ActionRecipe:
@@ -235,7 +242,6 @@ TOKENIZER: dict[str, Callable[[Path, Path], TokenizerRecipe]] = {"nano": tokeniz
 ACTION: dict[str, Callable[[Path, Path], ActionRecipe]] = {
     "nano": action_nano,
     "nano-forcing": action_nano_forcing,
-    "nano-objects": action_nano_objects,
     "bridge": action_bridge,
     "rigid": action_rigid,
     "debug": action_debug,

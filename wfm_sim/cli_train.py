@@ -94,6 +94,7 @@ def objects(
         init=init,
         reader=_override(chosen.reader, steps, ranks, seed),
         dynamics=_override(chosen.dynamics, steps, ranks, seed),
+        painter=_override(chosen.painter, steps, ranks, seed),
     )
     print(f"the simulator with its memory: {train_objects(chosen)}")
 

@@ -228,7 +228,7 @@ class CausalWorldModel(nn.Module):
         self.cfg = cfg
         self.tokenizer: Any = _tokenizer(cfg.tokenizer) if tokenizer is None else tokenizer
         self.net = DiT(cfg.dit) if net is None else net
-        self.objects = ObjectModel(cfg.objects, cfg.frame_size) if cfg.objects else None
+        self.objects = ObjectModel(cfg.objects, cfg.frame_size, cfg.dit.in_channels) if cfg.objects else None
         self.texts: list[tuple[Tensor, Tensor]] | None = None
         c, frames = cfg.dit.in_channels, cfg.tokenizer.temporal_compression or 1
         if cfg.dit.action_dim and cfg.dit.actions_per_latent != frames:
@@ -277,6 +277,17 @@ class CausalWorldModel(nn.Module):
         """Normalised latents [B, C, T, h, w] -> uint8 [B, T, H, W, 3]."""
         return tensor_to_frames(self.tokenizer.decode_video(self._raw(latents)))
 
+    def decoded(self, latent: Tensor) -> Tensor:
+        """One normalised latent frame per row [B, C, h, w] -> float [B, 3, H, W] in about -1..1 (image tokenizers)."""
+        pixels: Tensor = self.tokenizer.decode_video(self._raw(latent[:, :, None]))
+        return pixels[:, :, 0].to(latent)
+
+    def encoded(self, frames: Tensor) -> Tensor:
+        """Inverse of `decoded`."""
+        mean, std = (a[None, :, None, None] for a in (self.latent_mean, self.latent_std))
+        x = frames[:, :, None].to(next(self.tokenizer.parameters()).dtype)
+        return (self.tokenizer.encode_video(x)[:, :, 0].to(mean) - mean) / std
+
     def _raw(self, latents: Tensor) -> Tensor:
         """Latents as the tokenizer has them."""
         mean, std = (a[None, :, None, None, None] for a in (self.latent_mean, self.latent_std))
@@ -317,7 +328,7 @@ class CausalWorldModel(nn.Module):
         frames = check_start(frames, seeds, self.spec)
         z, previous, anchor = self._given(frames)
         objects = None if self.objects is None else self.objects.begin(frames_to_tensor(frames[:, -1:])[:, :, 0])
-        extra = self._extra(previous, anchor, self._shown(objects, z[:, :, -1]))
+        extra = self._extra(previous, anchor)
         return replace(self._begun(z, self._prefill(z, extra=extra), seeds), objects=objects)
 
     def _given(self, frames: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
@@ -358,13 +369,15 @@ class CausalWorldModel(nn.Module):
                 pose = apply_action(pose, row)
         action = self.condition(condition, pose[:, None]).flatten(1)[:, None]
         previous, anchor = state.latent[:, :, None], state.anchor[:, :, None]
-        objects = state.objects
+        clean, cache = self._denoised(state, previous, extra=self._extra(previous, anchor), action=action)
+        latent, objects = clean[:, :, 0], state.objects
         if self.objects is not None and objects is not None:
             for row in condition.swapaxes(0, 1):
                 objects = self.objects.advance(objects, row)
-        extra = self._extra(previous, anchor, self._shown(objects, state.anchor))
-        clean, cache = self._denoised(state, previous, extra=extra, action=action)
-        return CausalState(cache, clean[:, :, 0], state.anchor, pose, state.seeds, state.clock + 1, objects=objects)
+            cell = self.cfg.tokenizer.spatial_compression
+            stamped = self.encoded(self.objects.stamped(objects, self.decoded(latent)))
+            latent = self.objects.paint(objects, state.objects, latent, stamped, state.latent, state.anchor, cell)
+        return CausalState(cache, latent, state.anchor, pose, state.seeds, state.clock + 1, objects=objects)
 
     def _denoised(self, state: CausalState, reference: Tensor, **told: Tensor | None) -> tuple[Tensor, KVCache]:
         """The next latent frame [B, C, 1, h, w] and the cache with it.
@@ -390,20 +403,11 @@ class CausalWorldModel(nn.Module):
         other.cfg = replace(self.cfg, times=tuple(times))
         return other
 
-    def _extra(self, previous: Tensor, anchor: Tensor, objects: Tensor | None = None) -> Tensor | None:
-        """The channels that go with frames [B, C, T, h, w]: those before them, the given one, the objects."""
+    def _extra(self, previous: Tensor, anchor: Tensor) -> Tensor | None:
+        """The channels that go with frames [B, C, T, h, w]: those before them and the given one."""
         if not self.cfg.dit.extra_channels:
             return None
-        parts = [previous, anchor] if self.cfg.anchor else [previous]
-        if objects is not None:
-            parts.append(objects.expand(-1, -1, previous.shape[2], -1, -1))
-        return torch.cat(parts, dim=1)
-
-    def _shown(self, objects: ObjectMemory | None, anchor: Tensor) -> Tensor | None:
-        """Objects as channels [B, c, 1, h, w]; anchor: [B, C, h, w]."""
-        if self.objects is None or objects is None:
-            return None
-        return self.objects.shown(objects, anchor, self.cfg.tokenizer.spatial_compression)
+        return torch.cat((previous, anchor), dim=1) if self.cfg.anchor else previous
 
     def _prefill(self, z: Tensor, **told: Tensor | None) -> KVCache:
         """A cache that begins with the given latents [B, C, T, h, w]; told: Their conditions, with the same T."""

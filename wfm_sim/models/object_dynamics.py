@@ -32,6 +32,7 @@ class ObjectMemory:
         yaw: [B, K, 2], cosine and sine of four times its heading.
         doubt: [B, K], metres: expected error of its position, summed over the steps since it was seen.
         latest: [B, K], metres: that of the last step alone.
+        frame: [B, 3, H, W] in -1..1, the given frame, from which objects get their look; or [B, 0] where nobody looks.
     """
 
     gripper: Tensor
@@ -44,6 +45,7 @@ class ObjectMemory:
     yaw: Tensor
     doubt: Tensor
     latest: Tensor
+    frame: Tensor
 
     def __len__(self) -> int:
         return len(self.gripper)
@@ -52,10 +54,19 @@ class ObjectMemory:
         return ObjectMemory(**{f.name: getattr(self, f.name)[rows].clone() for f in fields(self)})
 
     @classmethod
-    def at_rest(cls, gripper: Tensor, present: Tensor, place: Tensor, position: Tensor, yaw: Tensor) -> ObjectMemory:
+    def at_rest(
+        cls,
+        gripper: Tensor,
+        present: Tensor,
+        place: Tensor,
+        position: Tensor,
+        yaw: Tensor,
+        frame: Tensor | None = None,
+    ) -> ObjectMemory:
         """What has just been seen, and nothing moves; arguments as the attributes."""
         still, sure = torch.zeros_like(position), torch.zeros_like(present)
-        return cls(gripper, gripper, present, place, position, position, still, yaw, sure, sure)
+        frame = position.new_zeros(len(position), 0) if frame is None else frame
+        return cls(gripper, gripper, present, place, position, position, still, yaw, sure, sure, frame)
 
     @property
     def doubts(self) -> Tensor:

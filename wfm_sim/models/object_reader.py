@@ -42,7 +42,7 @@ class Reading:
     yaw: Tensor
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
@@ -73,15 +73,15 @@ class ObjectReader(nn.Module):
         self.stem = nn.Sequential(
             nn.Conv2d(5, 32, 3, stride=2, padding=1), nn.SiLU(), nn.Conv2d(32, width, 3, stride=2, padding=1)
         )
-        self.fine = nn.Sequential(_Residual(width), _Residual(width))
+        self.fine = nn.Sequential(Residual(width), Residual(width))
         self.down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
-        self.coarse = nn.Sequential(*(_Residual(2 * width) for _ in range(3)))
+        self.coarse = nn.Sequential(*(Residual(2 * width) for _ in range(3)))
         cells = (frame_size[0] // 8) * (frame_size[1] // 8)
         self.narrow = nn.Conv2d(2 * width, 32, 1)
         self.whole = nn.Sequential(nn.Linear(32 * cells, 192), nn.SiLU())
         self.join = nn.Conv2d(2 * width, width, 1)
         self.told = nn.Linear(192, width)
-        self.head = nn.Sequential(_Residual(width), nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, OUTPUTS, 1))
+        self.head = nn.Sequential(Residual(width), nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, OUTPUTS, 1))
         self.register_buffer("pose_mean", torch.zeros(ACTION_DIM))
         self.register_buffer("pose_std", torch.ones(ACTION_DIM))
 
