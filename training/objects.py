@@ -403,4 +403,4 @@ def with_objects(world: CausalWorldModel, objects: ObjectConfig | None) -> Causa
     other = CausalWorldModel(replace(world.cfg, objects=objects))
     other.load_state_dict({k: v for k, v in world.state_dict().items() if not k.startswith("objects.")}, strict=False)
     other.metadata = world.metadata
-    return other
+    return other.train(world.training)

@@ -10,13 +10,16 @@ import torch
 from wfm_sim.models import load, save
 from wfm_sim.models.causal_world import CausalState, CausalWorldModel
 from wfm_sim.models.object_dynamics import ObjectDynamics, ObjectMemory
-from wfm_sim.models.object_memory import MARKS, ObjectConfig, draw, marks
+from wfm_sim.models.object_memory import ObjectConfig
+from wfm_sim.models.object_painter import MARKS, ObjectPainter, marked, spots, stamp
 from wfm_sim.models.object_reader import ObjectReader
 from wfm_sim.models.presets import nano_dit, nano_tabletop
 from wfm_sim.training.objects import with_objects
 
 RNG = np.random.default_rng(0)
-SMALL = ObjectConfig(slots=3, width=16, hidden=32, threshold=0.0)  # at threshold 0 an untrained reader finds something
+SMALL = ObjectConfig(
+    slots=3, width=16, hidden=32, painter=16, threshold=0.0
+)  # at threshold 0 an untrained reader finds something
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +56,14 @@ def _memory(batch: int = 1, objects: int = 2) -> ObjectMemory:
     return ObjectMemory.at_rest(gripper, torch.ones(batch, objects), torch.zeros(batch, objects, 2), position, yaw)
 
 
-def test_new_channels_change_nothing_before_training(plain: CausalWorldModel, world: CausalWorldModel) -> None:
+def test_without_objects_a_memory_changes_nothing(plain: CausalWorldModel) -> None:
     frames, actions = _frames(2), _actions(1, 2)[0]
+    blind = with_objects(plain, replace(SMALL, threshold=1.1)).eval()  # nothing is ever that sure
     _, a = plain.step(plain.start(frames, seeds=[1, 2]), actions)
-    _, b = world.step(world.start(frames, seeds=[1, 2]), actions)
+    state, b = blind.step(blind.start(frames, seeds=[1, 2]), actions)
+    assert state.objects is not None and not state.objects.present.any()
     assert np.array_equal(a, b)
-    back = with_objects(world, None)
+    back = with_objects(blind, None)
     assert back.cfg == plain.cfg
     assert all(torch.equal(v, plain.state_dict()[k]) for k, v in back.state_dict().items())
 
@@ -98,26 +103,54 @@ def test_files_keep_the_memory(world: CausalWorldModel, tmp_path: Path) -> None:
     assert np.array_equal(world.step(world.start(frames), actions)[1], other.step(other.start(frames), actions)[1])
 
 
-def test_a_mark_is_where_its_object_is() -> None:
-    spot = marks(torch.tensor([[13.5, 5.5]]), (8, 8), 4.0)[0]
+def test_a_spot_is_where_its_object_is() -> None:
+    spot = spots(torch.tensor([[13.5, 5.5]]), (8, 8), 4.0, 0.8)[0]
     assert spot.max() == pytest.approx(1.0)
     assert divmod(int(spot.argmax()), 8) == (1, 3)
     x = (spot.sum(0) * torch.arange(8)).sum() / spot.sum()
-    assert marks(torch.tensor([[14.5, 5.5]]), (8, 8), 4.0)[0].sum(0) @ torch.arange(8.0) / spot.sum() > x
+    assert spots(torch.tensor([[14.5, 5.5]]), (8, 8), 4.0, 0.8)[0].sum(0) @ torch.arange(8.0) / spot.sum() > x
 
 
-def test_what_is_drawn_has_the_look_of_the_anchor_and_absent_objects_leave_nothing() -> None:
-    anchor = torch.zeros(1, 4, 8, 8)
-    anchor[0, :, 2:4, 2:4] = torch.tensor([1.0, -2, 0, 3])[:, None, None]  # round pixel (11.5, 11.5)
-    given, there = torch.tensor([[[11.5, 11.5], [3.5, 27.5]]]), torch.tensor([[[[25.5, 25.5], [3.5, 27.5]]]])
-    height = torch.full((1, 1, 2), 0.05)
-    drawn = draw(there, height, given, torch.tensor([[1.0, 0.0]]), anchor, 4.0)
-    assert drawn.shape == (1, 4 + MARKS, 1, 8, 8)
-    cell = drawn[0, :, 0, 6, 6] / drawn[0, 4, 0, 6, 6]
-    assert cell[3] > 1 and cell[3] / cell[0] == pytest.approx(3, rel=1e-4) and cell[1] / cell[0] == pytest.approx(-2)
-    assert cell[5] == pytest.approx(0.5)  # 0.05 m, in units of 0.1
-    assert drawn[0, :5, 0, 6, 0].abs().max() < 1e-3  # the absent one
-    assert divmod(int(drawn[0, -1, 0].argmax()), 8) in [(2, 2), (2, 3), (3, 2), (3, 3)]
+def test_stamps_move_objects_by_fractions_of_a_pixel_and_leave_the_rest() -> None:
+    given = torch.zeros(1, 3, 64, 64)
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    given[0, 0] = torch.exp(-((x - 20) ** 2 + (y - 30) ** 2) / 4)  # a soft red dot at (20, 30)
+    frames = torch.full((1, 3, 64, 64), 0.1)
+    places, origins = torch.tensor([[[40.3, 12.6], [5.0, 5.0]]]), torch.tensor([[[20.0, 30.0], [50.0, 50.0]]])
+    out = stamp(frames, given, places, origins, torch.tensor([[1.0, 0.0]]))
+    red = out[0, 0] * (torch.hypot(x - 40.3, y - 12.6) < 5)
+    assert ((red * x).sum() / red.sum()).item() == pytest.approx(40.3, abs=0.1)
+    assert ((red * y).sum() / red.sum()).item() == pytest.approx(12.6, abs=0.1)
+    far = torch.hypot(x - 40.3, y - 12.6) > 9
+    assert torch.allclose(out[0][:, far], frames[0][:, far], atol=1e-3)  # the absent second one leaves nothing
+
+
+def test_marks_and_regions_follow_the_objects_that_there_are() -> None:
+    places = torch.tensor([[[25.5, 25.5], [3.5, 27.5]]])
+    before, origins = places - torch.tensor([8.0, 0.0]), torch.tensor([[[9.5, 9.5], [3.5, 27.5]]])
+    marks, regions = marked(places, before, origins, torch.full((1, 2), 0.05), torch.tensor([[1.0, 0.0]]), (8, 8), 4.0)
+    assert marks.shape == (1, MARKS, 8, 8) and regions.shape == (1, 2, 8, 8)
+    now, height, last, home = (divmod(int(m.argmax()), 8) for m in marks[0])
+    assert now == height == (6, 6) and last == (6, 4) and home == (2, 2)
+    assert (marks[0, 1] / marks[0, 0])[6, 6] == pytest.approx(0.5)  # 0.05 m, in units of 0.1
+    assert marks[0, 0, 6, 0] < 1e-3  # the absent one
+    core, reach = regions[0]
+    assert core.max() == reach.max() == 1 and core.sum() < reach.sum() and reach[0, 0] < 0.01
+
+
+def test_an_untrained_painter_shows_the_stamp_and_paints_near_objects_alone() -> None:
+    torch.manual_seed(0)
+    painter = ObjectPainter(8, 16).eval()
+    predicted, stamped, previous, anchor = torch.randn(4, 1, 8, 8, 8)
+    place = torch.tensor([[[5.5, 5.5]]])
+    told = marked(place, place, place, torch.zeros(1, 1), torch.ones(1, 1), (8, 8), 4.0)
+    with torch.no_grad():
+        out = painter(predicted, stamped, previous, anchor, *told)
+        assert (out - stamped)[..., 1, 1].abs().max() < 0.5 * (predicted - stamped)[..., 1, 1].abs().max()
+        painter.leave[2].bias += 1.0
+        out = painter(predicted, stamped, previous, anchor, *told)
+    assert torch.allclose(out[..., 7, 7], predicted[..., 7, 7], atol=0.02)
+    assert (out - predicted)[..., 2, 2].abs().max() > 0.5
 
 
 def test_objects_that_are_not_there_have_no_say() -> None:

@@ -18,6 +18,7 @@ from wfm_sim.models.causal_world import CausalWorldModel, WorldConfig
 from wfm_sim.weights import shipped
 
 FORMAT = "wfm-sim world model 1"
+LARGE = ("tokenizer.", "net.", "depth.", "objects.reader.", "objects.painter.")  # whose matrices may be stored coarser
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -54,7 +55,7 @@ def write_weights(
     """Write a self-describing file: matrices of tokenizer and networks as `dtype`, everything else as it is."""
     tensors = {}
     for name, value in state.items():
-        keep = not name.startswith(("tokenizer.", "net.", "depth.")) or value.ndim < 2 or not value.is_floating_point()
+        keep = not name.startswith(LARGE) or value.ndim < 2 or not value.is_floating_point()
         tensors[name] = (value.detach().cpu() if keep else value.detach().cpu().to(dtype)).contiguous()
     meta = {"format": format_, "config": json.dumps(config), "about": json.dumps(about)}
     with atomic_path(path) as partial:

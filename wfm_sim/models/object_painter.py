@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from wfm_sim.models.object_reader import Residual
 
 RADIUS, EDGE = 4.6, 0.5  # of a stamp and its soft edge, pixels of a 64 px frame
-CORE, REACH = 1.2, 2.2  # of the regions that a stamp may show in, and that may be painted over, latent cells
+CORE, REACH = 1.2, 4.0  # of the regions that a stamp may show in, and that may be painted over, latent cells
 MARKS = 4  # where each object is, its height, where it was a step ago, where it was given
 OPEN = 2.0  # logit of how much of a stamp shows, before training
 
