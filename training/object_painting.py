@@ -200,5 +200,5 @@ def predicted(world: CausalWorldModel, bodies: Bodies, group: _Group, cell: floa
     grid = (new.latent.shape[2], new.latent.shape[3])
     marks, regions = marked(now, before, given, heights, group.told, grid, cell)
     none = torch.zeros(())
-    parts = (new.latent, stamped, group.state.latent, group.state.anchor, marks, regions)
-    return new, _Sample(*(a.clone() for a in parts), truth=none, weight=none)
+    parts = (new.latent, stamped, group.state.latent, group.state.anchor, marks, regions, none, none)
+    return new, _Sample(*(a.clone() for a in parts))

@@ -370,13 +370,13 @@ class CausalWorldModel(nn.Module):
         action = self.condition(condition, pose[:, None]).flatten(1)[:, None]
         previous, anchor = state.latent[:, :, None], state.anchor[:, :, None]
         clean, cache = self._denoised(state, previous, extra=self._extra(previous, anchor), action=action)
-        latent, objects = clean[:, :, 0], state.objects
-        if self.objects is not None and objects is not None:
+        latent, before, objects = clean[:, :, 0], state.objects, state.objects
+        if self.objects is not None and before is not None and objects is not None:
             for row in condition.swapaxes(0, 1):
                 objects = self.objects.advance(objects, row)
             cell = self.cfg.tokenizer.spatial_compression
             stamped = self.encoded(self.objects.stamped(objects, self.decoded(latent)))
-            latent = self.objects.paint(objects, state.objects, latent, stamped, state.latent, state.anchor, cell)
+            latent = self.objects.paint(objects, before, latent, stamped, state.latent, state.anchor, cell)
         return CausalState(cache, latent, state.anchor, pose, state.seeds, state.clock + 1, objects=objects)
 
     def _denoised(self, state: CausalState, reference: Tensor, **told: Tensor | None) -> tuple[Tensor, KVCache]:
