@@ -72,7 +72,25 @@ class ObjectsRecipe:
     val_split: str | None = "val"
 
 
-class ReaderTask:
+class _Plain:
+    """A task in which nothing but the network changes, and whose network is kept alone."""
+
+    model: Any
+
+    def export(self, path: Path, about: dict[str, Any]) -> None:
+        """Write the network's weights."""
+        with atomic_path(path) as partial_path:
+            save_file({k: v.contiguous() for k, v in self.model.state_dict().items()}, partial_path)
+
+    def extra_state(self) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Nothing."""
+
+
+class ReaderTask(_Plain):
     """See the module docstring. Loss: focal for centres, robust distances for the rest."""
 
     def __init__(self, recipe: ObjectsRecipe, rank: int) -> None:
@@ -139,17 +157,8 @@ class ReaderTask:
         result["val_count_wrong"] = float((read.present.sum(1).numpy() != self.val.present[first].sum(1)).mean())
         return result
 
-    def export(self, path: Path, about: dict[str, Any]) -> None:
-        _export(self.model, path)
 
-    def extra_state(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Nothing but the network changes."""
-
-
-class DynamicsTask:
+class DynamicsTask(_Plain):
     """See the module docstring. Loss: robust distance to the recorded positions, and how well its doubt is sized."""
 
     def __init__(self, recipe: ObjectsRecipe, rank: int) -> None:
@@ -216,15 +225,6 @@ class DynamicsTask:
             result[f"moved{name}_within_2cm"] = float((miss[moved & (present > 0)] < 0.02).float().mean())
         self.model.train()
         return result
-
-    def export(self, path: Path, about: dict[str, Any]) -> None:
-        _export(self.model, path)
-
-    def extra_state(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Nothing but the network changes."""
 
 
 def clips(
@@ -347,28 +347,14 @@ def _unseen(recipe: ObjectsRecipe) -> States:
     return play_states(recipe.out.parent / "cache" / "states", recipe.unseen, UNSEEN_SEED)
 
 
-def _export(model: torch.nn.Module, path: Path) -> None:
-    with atomic_path(path) as partial_path:
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial_path)
-
-
-class _PainterTask(PainterTask):
-    """The painter of a recipe, as the training loop wants it."""
+class _PainterTask(PainterTask, _Plain):
+    """The painter of a recipe, as the training loop wants it: all rollouts begin anew where a checkpoint is."""
 
     def __init__(self, recipe: ObjectsRecipe, rank: int) -> None:
         world = with_objects(load(recipe.init, dtype=torch.float32), None)
         bodies, val = _bodies(recipe, world.cfg.frame_size)
         latents = encode_all(world, bodies.frames, recipe.painter.bf16)
         super().__init__(world, bodies, val, latents, recipe.painting, recipe.objects.painter)
-
-    def export(self, path: Path, about: dict[str, Any]) -> None:
-        _export(self.model, path)
-
-    def extra_state(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_extra_state(self, state: dict[str, Tensor]) -> None:
-        """All rollouts begin anew where a checkpoint is."""
 
 
 PARTS: dict[str, Callable[..., Any]] = {"reader": ReaderTask, "dynamics": DynamicsTask, "painter": _PainterTask}
