@@ -68,7 +68,7 @@ def test_models_lists_shipped_and_published(capsys: pytest.CaptureFixture[str]) 
     said = capsys.readouterr().out
     for name in ("nano-rigid", "nano-rooms", "nano-tabletop"):
         assert sum(line.startswith(f"{name}: ") for line in said.splitlines()) == 1
-    assert "nano-tabletop: 7.56M parameters" in said
+    assert "nano-tabletop: 10.15M parameters" in said
     assert "action" in said and "camera" in said
     for name in PRESETS:
         assert sum(line.split()[:1] == [name] for line in said.splitlines()) == 1
@@ -87,7 +87,7 @@ def test_one_model_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", "predict1-7b-camera"]) == 0
     assert "no weights of it were published" in capsys.readouterr().out
     assert cli.main(["models", "nano-tabletop"]) == 0
-    assert capsys.readouterr().out.startswith("nano-tabletop: 7.56M")
+    assert capsys.readouterr().out.startswith("nano-tabletop: 10.15M")
     assert cli.main(["models", "predict2.5-2b-actoin"]) == 2
     assert "did you mean 'predict2.5-2b-action'" in capsys.readouterr().err
 
