@@ -112,7 +112,7 @@ class PainterTask:
             self.groups, self.seen = [None] * p.groups, []
         which = step % p.groups
         group = self.groups[which] or self._begun(generator)
-        new = self._sample(group)
+        state, new = self._sample(group)
         batch = [new]
         if self.seen:
             picks = torch.randint(len(self.seen), (p.again,), generator=generator).tolist()
@@ -124,7 +124,7 @@ class PainterTask:
         robust = (error.square() + 0.01).sqrt() - 0.1
         loss = (sample.weight * robust).sum() / (sample.weight.sum() * error.shape[1])
         with torch.no_grad():
-            self.groups[which] = self._advanced(group, painted[: p.rows].detach())
+            self.groups[which] = self._advanced(group, state, painted[: p.rows].detach())
             near = (sample.weight > 0.5 * p.objects).float()
             before = (sample.predicted - sample.truth).square().mean(dim=1, keepdim=True)
             after = error.square().mean(dim=1, keepdim=True)
@@ -143,8 +143,8 @@ class PainterTask:
         return begun(self.world, self.bodies, first)
 
     @torch.no_grad()
-    def _sample(self, group: _Group) -> _Sample:
-        """What the denoiser makes of a group's next frame, and what is to become of it."""
+    def _sample(self, group: _Group) -> tuple[CausalState, _Sample]:
+        """A group a step on as the denoiser has it, and what the painter is to make of that."""
         at = group.first + group.taken
         new, sample = predicted(self.world, self.bodies, group, self.cell)
         truth = torch.from_numpy(np.array(self.latents[at + 1], dtype=np.float32))
@@ -152,14 +152,13 @@ class PainterTask:
         places = torch.from_numpy(self.bodies.place[at + 1]).nan_to_num(0.0)
         there = (spots(places, (truth.shape[2], truth.shape[3]), self.cell, 1.0) * here[..., None, None]).sum(1)
         weight = sample.regions[:, 1:] + self.painting.objects * (there[:, None] + 0.5 * sample.marks[:, 2:3])
-        self._next = new
-        return replace(sample, truth=truth, weight=weight)
+        return new, replace(sample, truth=truth, weight=weight)
 
-    def _advanced(self, group: _Group, painted: Tensor) -> _Group | None:
-        """The group a step on, or None where its rollouts end."""
+    def _advanced(self, group: _Group, state: CausalState, painted: Tensor) -> _Group | None:
+        """The group a step on, from the denoiser's state and what was painted; None where its rollouts end."""
         if group.taken + 1 >= self.painting.steps:
             return None
-        return replace(group, state=replace(self._next, latent=painted), taken=group.taken + 1)
+        return replace(group, state=replace(state, latent=painted), taken=group.taken + 1)
 
     @torch.no_grad()
     def sample(self, step: int, out: Path) -> dict[str, float]:

@@ -84,7 +84,7 @@ def objects(
     ranks: Ranks = None,
     seed: Seed = None,
 ) -> None:
-    """Train a simulator's memory of objects: what the given frame shows, and how it moves. Then `train action`."""
+    """Train a simulator's memory of objects: what the given frame shows, how it moves, and how it is painted in."""
     from wfm_sim.training.objects import train_objects
     from wfm_sim.training.recipes import objects_recipe
 
